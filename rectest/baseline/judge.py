@@ -1,0 +1,224 @@
+"""The two lanes of the gate: new runs against the stored bits, and against the stored distribution over seeds.
+
+`judge_exact` compares bits, only inside one environment fingerprint. `judge_ensemble` compares the mean of a few runs
+with a prediction limit, inside one environment class. Neither borrows from another environment, and both go red when
+the setting or the world is no longer what the baseline was recorded with. Nothing is written here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from rectest.baseline.ensemble import judge_feature
+from rectest.baseline.exact import describe_change, differing_groups, digests, final_values
+from rectest.baseline.features import feature_names
+from rectest.baseline.schema import Baseline, ExactEntry, SeedEntry, Settings
+from rectest.checks.result import CheckResult, Verdict
+from rectest.environment import Environment
+from rectest.record import RunRecord
+
+__all__ = ["judge_ensemble", "judge_exact", "world_digest"]
+
+REVIEW = (
+    "review the change; if it is intended: pytest -m gate --rectest-update=failed, "
+    "or, with the candidates of CI: rectest baseline accept"
+)
+EXACT = "baseline/exact"
+ENSEMBLE = "baseline/ensemble"
+
+
+def judge_exact(record: RunRecord, baseline: Baseline) -> list[CheckResult]:
+    """Whether a run still gives the stored bits; UNCALIBRATED where this environment or seed has none.
+
+    Raises:
+        ValueError: the baseline is of another system or world.
+    """
+    unfit = _unfit(EXACT, record, baseline)
+    if unfit is not None:
+        return [unfit]
+    fingerprint, seed = record.environment.fingerprint, str(record.spec.seed)
+    entry = baseline.exact.get(fingerprint)
+    if entry is None:
+        return [_other_environment(record, baseline)]
+    if seed not in entry.seeds:
+        stored = ", ".join(sorted(entry.seeds, key=int))
+        figure = f"seed {seed} is not stored for this environment, only {stored}"
+        return [_result(EXACT, baseline, Verdict.UNCALIBRATED, figure, detail="the ensemble lane judges")]
+    return [_compare_bits(record, baseline, entry)]
+
+
+def judge_ensemble(records: Sequence[RunRecord], baseline: Baseline, *, alpha: float = 1e-3) -> list[CheckResult]:
+    """Whether the mean of some runs over different seeds is what the stored seeds predict, feature by feature.
+
+    A feature fails below the one-sided prediction limit on its logarithm, at a false-alarm rate of ``0.8 alpha`` over
+    all features, and above the opposite limit at ``0.2 alpha``: better than chance allows is a leak or a changed
+    evaluation until somebody looked. Runs of seeds that are also stored make the limit a little too wide, never too
+    narrow.
+
+    Args:
+        records: Runs of one spec that differ in their seeds only.
+        baseline: The baseline of their system, world and environment class.
+        alpha: False-alarm rate of the whole call when nothing changed.
+
+    Raises:
+        ValueError: no records, mixed records, a repeated seed, or the baseline of another system or world.
+    """
+    if not 0 < alpha < 0.5:
+        msg = f"alpha must be between 0 and 0.5, got {alpha!r}"
+        raise ValueError(msg)
+    _check_runs(records)
+    for record in records:
+        unfit = _unfit(ENSEMBLE, record, baseline)
+        if unfit is not None:
+            return [unfit]
+    judged = [judge_feature(name, records, baseline, alpha=alpha, advice=REVIEW) for name in baseline.ensemble.features]
+    fresh = sorted({name for record in records for name in feature_names(record)} - baseline.ensemble.features.keys())
+    return judged + [_new_feature(name, baseline) for name in fresh]
+
+
+def world_digest(record: RunRecord) -> str:
+    """Digest of the data that a record was trained on; empty where the training did not say."""
+    return str((record.facts.get("inputs") or {}).get("world", ""))
+
+
+def _unfit(check: str, record: RunRecord, baseline: Baseline) -> CheckResult | None:
+    """Why a record cannot be compared with a baseline at all, or None."""
+    spec = record.spec
+    if (spec.system, spec.world) != (baseline.system, baseline.world):
+        msg = f"a record of {spec.describe()} against the baseline of {baseline.name}"
+        raise ValueError(msg)
+    if record.environment.env_class != baseline.env_class:
+        figure = f"environment class {record.environment.env_class!r}, the baseline is of {baseline.env_class!r}"
+        detail = "bits and distributions of another class of machines say nothing about this one; nothing is borrowed"
+        advice = "record one here with: pytest -m gate --rectest-update=new"
+        return _result(check, baseline, Verdict.UNCALIBRATED, figure, detail=detail, advice=advice)
+    return _changed_settings(check, record, baseline) or _changed_world(check, record, baseline)
+
+
+def _changed_settings(check: str, record: RunRecord, baseline: Baseline) -> CheckResult | None:
+    changed = baseline.spec.differences(Settings.of(record.spec))
+    if not changed:
+        return None
+    parts = [f"{key} {old!r} -> {new!r}" for key, (old, new) in changed.items()]
+    return _result(
+        check,
+        baseline,
+        Verdict.FAIL,
+        f"the settings changed: {', '.join(parts)}",
+        detail="a run with other settings is another experiment; the stored numbers say nothing about it",
+        advice=f"restore the setting, or {REVIEW}",
+    )
+
+
+def _changed_world(check: str, record: RunRecord, baseline: Baseline) -> CheckResult | None:
+    obtained = world_digest(record)
+    if obtained == baseline.world_digest:
+        return None
+    return _result(
+        check,
+        baseline,
+        Verdict.FAIL,
+        f"the world changed: {obtained or 'the record names no world'}",
+        expected=baseline.world_digest or "a record that names no world",
+        detail="the training data is not what the baseline was recorded on, so no number is comparable",
+        advice=f"restore the data, or {REVIEW}",
+    )
+
+
+def _other_environment(record: RunRecord, baseline: Baseline) -> CheckResult:
+    stored = [entry.described() for entry in baseline.exact.values()]
+    nearest = min(stored, key=lambda environment: len(environment.differences(record.environment)))
+    differences = nearest.differences(record.environment)
+    parts = [f"{key} {old!r} -> {new!r}" for key, (old, new) in sorted(differences.items())]
+    return _result(
+        EXACT,
+        baseline,
+        Verdict.UNCALIBRATED,
+        f"no bits are stored for this environment ({record.environment.fingerprint})",
+        expected=f"nearest, named and not used: {_line(nearest)}",
+        worst=", ".join(parts),
+        detail="the ensemble lane judges",
+        advice="store this environment's bits with: pytest -m gate --rectest-update=new",
+    )
+
+
+def _line(environment: Environment) -> str:
+    return f"{environment.fingerprint}, {environment.describe()}"
+
+
+def _compare_bits(record: RunRecord, baseline: Baseline, entry: ExactEntry) -> CheckResult:
+    stored, obtained = entry.seeds[str(record.spec.seed)], digests(record)
+    names = sorted(stored.digests.keys() | obtained.keys())
+    changed = differing_groups(stored.digests, obtained)
+    if not changed:
+        figure = f"seed {record.spec.seed}: all {len(names)} digests equal"
+        return _result(EXACT, baseline, Verdict.PASS, figure)
+    first = changed[0]
+    worst, outside = _values_changed(stored, final_values(record))
+    return _result(
+        EXACT,
+        baseline,
+        Verdict.FAIL,
+        f"seed {record.spec.seed}: {first} is the first to differ ({len(changed)} of {len(names)}: "
+        f"{', '.join(changed)})",
+        worst=worst,
+        expected=f"{first} {stored.digests.get(first, 'not stored')}, {_recorded(entry)}",
+        limit=f"equal bits; obtained {obtained.get(first, 'not recorded')}",
+        outside=outside,
+        detail="the same seed in the same environment gives other bits: code, data or a library changed what is "
+        "computed; whether it is worse is for the ensemble lane",
+        advice=REVIEW,
+    )
+
+
+def _recorded(entry: ExactEntry) -> str:
+    commit = entry.provenance.commit
+    return f"recorded {entry.provenance.date}" + (f" at commit {commit[:12]}" if commit else "")
+
+
+def _values_changed(stored: SeedEntry, obtained: dict[str, float]) -> tuple[str, str]:
+    """The value that moved most, and how many moved."""
+    lost = [name for name in stored.values if name not in obtained]
+    if lost:
+        return f"{lost[0]}: expected {stored.values[lost[0]]!r}, no longer recorded", ""
+    moved = {name: obtained[name] for name, value in stored.values.items() if obtained[name] != value}
+    if not moved:
+        return "every stored value is equal to the last bit; only digests differ", ""
+    name = max(moved, key=lambda key: _relative(stored.values[key], moved[key]))
+    outside = f"{len(moved)} of {len(stored.values)} final values"
+    return f"{name}: {describe_change(stored.values[name], moved[name])}", outside
+
+
+def _relative(expected: float, obtained: float) -> float:
+    if not math.isfinite(obtained):
+        return math.inf
+    scale = float(np.maximum(abs(expected), np.finfo(np.float64).tiny))
+    return abs(obtained - expected) / scale
+
+
+def _check_runs(records: Sequence[RunRecord]) -> None:
+    if not records:
+        msg = "no records to judge"
+        raise ValueError(msg)
+    first = records[0].spec
+    odd = [r.spec for r in records if r.spec.with_(seed=first.seed, replica=first.replica) != first]
+    if odd:
+        msg = f"records of different specs in one ensemble: {first.describe()} and {odd[0].describe()}"
+        raise ValueError(msg)
+    seeds = [record.spec.seed for record in records]
+    if len(set(seeds)) != len(seeds):
+        msg = f"a seed is repeated among the runs to judge ({seeds}); a repetition is not a new draw"
+        raise ValueError(msg)
+
+
+def _new_feature(name: str, baseline: Baseline) -> CheckResult:
+    figure = f"{name} is not in the baseline"
+    advice = "to gate it, record all seeds anew with: pytest -m gate --rectest-update=all"
+    return _result(f"baseline/{name}", baseline, Verdict.UNCALIBRATED, figure, advice=advice)
+
+
+def _result(check: str, baseline: Baseline, verdict: Verdict, figure: str, **rest: str) -> CheckResult:
+    return CheckResult(check=check, subject=baseline.name, verdict=verdict, figure=figure, **rest)
