@@ -1,0 +1,66 @@
+"""Collect results on the controller: they travel as user properties of test reports, so xdist needs no extra hooks.
+
+Each result is one JUnit property ``rectest/<subject>/<check>`` whose value is JSON of plain strings.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from rectest.checks.result import CheckResult
+
+__all__ = ["Collector", "attach", "attach_note"]
+
+PREFIX = "rectest/"
+NOTE = "rectest-note"
+
+
+def attach(item: pytest.Item, result: CheckResult) -> None:
+    """Put one result on the test item that found it."""
+    item.user_properties.append((f"{PREFIX}{result.subject}/{result.check}", json.dumps(result.to_dict())))
+
+
+def attach_note(item: pytest.Item, name: str, value: Any) -> None:
+    """Put a plain value (the environment, a remark) on a test item; equal ones are shown once."""
+    item.user_properties.append((NOTE, json.dumps({name: value}, sort_keys=True)))
+
+
+@dataclass
+class Collector:
+    """What the controller has seen: results in order, notes, and what happened to the gpu tests."""
+
+    results: dict[tuple[str, str], str] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+    others_ran: set[str] = field(default_factory=set)
+    gpu_ran: set[str] = field(default_factory=set)
+    gpu_skipped: set[str] = field(default_factory=set)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Read the properties of one report, and account for gpu tests."""
+        for name, value in report.user_properties:
+            if name == NOTE:
+                self.notes.update(json.loads(str(value)))
+            elif name.startswith(PREFIX):
+                self.results[report.nodeid, name] = str(value)
+        if "gpu" not in report.keywords:
+            self.others_ran.add(report.nodeid)
+        elif report.skipped:
+            self.gpu_skipped.add(report.nodeid)
+        elif report.when == "call":
+            self.gpu_ran.add(report.nodeid)
+
+    @property
+    def gpu_unmeasured(self) -> int:
+        """How many gpu tests were all there was to run, and yet none of them measured anything; else 0."""
+        return 0 if self.gpu_ran or self.others_ran else len(self.gpu_skipped)
+
+    def found(self) -> list[tuple[str, CheckResult]]:
+        """Test and result, in the order of the tests."""
+        from rectest.checks.result import CheckResult
+
+        return [(test, CheckResult.from_dict(json.loads(text))) for (test, _), text in self.results.items()]

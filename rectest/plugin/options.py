@@ -1,0 +1,172 @@
+"""Command-line options, ini settings and markers. Standard library and pytest only: this is always loaded."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+__all__ = ["Options", "add_options", "register_markers"]
+
+MARKERS = (
+    "gate: part of the merge gate: systems trained under fixed seeds and judged against stored baselines",
+    "gpu(count=1): needs that many CUDA devices; a run of only such tests without a GPU does not exit 0",
+    "slow: takes long; run it before a release",
+)
+UPDATE_MODES = ("new", "failed", "all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The plugin's settings of this run, parsed and checked."""
+
+    update: str | None
+    baselines: Path
+    candidates: Path | None
+    world: str
+    device: str
+    deadline: float
+    processes: int
+    seeds: int
+    """Seeds of a recorded ensemble."""
+
+    gate_seeds: int
+    """Seeds trained to judge a system."""
+
+    reason: str
+    json_path: Path | None
+    allow_no_gpu: bool
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> Options:
+        """Read them from a configured pytest."""
+        given = config.getoption
+        folder = given("rectest_baselines") or config.getini("rectest_baseline_dir") or "baselines"
+        candidates = given("rectest_candidates")
+        json_path = given("rectest_json")
+        return cls(
+            update=given("rectest_update"),
+            baselines=config.rootpath / folder,
+            candidates=None if candidates is None else config.invocation_params.dir / candidates,
+            world=given("rectest_world"),
+            device=given("rectest_device"),
+            deadline=given("rectest_deadline"),
+            processes=given("rectest_processes"),
+            seeds=given("rectest_seeds"),
+            gate_seeds=given("rectest_gate_seeds"),
+            reason=given("rectest_reason"),
+            json_path=None if json_path is None else config.invocation_params.dir / json_path,
+            allow_no_gpu=given("rectest_allow_no_gpu"),
+        )
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare every option under one group; a bad value dies when options are parsed."""
+    group = parser.getgroup("rectest", "training regression tests for recommenders")
+    add = group.addoption
+    add(
+        "--rectest-update",
+        dest="rectest_update",
+        nargs="?",
+        const="failed",
+        choices=UPDATE_MODES,
+        help="write baselines: those that are missing (new), that are red (failed, the default) or all; not in CI",
+    )
+    add("--rectest-reason", dest="rectest_reason", default="", metavar="TEXT", help="why baselines are updated")
+    add("--rectest-baselines", dest="rectest_baselines", metavar="DIR", help="folder of the stored baselines")
+    add(
+        "--rectest-candidates",
+        dest="rectest_candidates",
+        metavar="DIR",
+        help="write a complete candidate baseline there for each system that is red or has none (works in CI)",
+    )
+    add(
+        "--rectest-world",
+        dest="rectest_world",
+        default="",
+        metavar="NAME",
+        help="train systems on this world instead of their default one, e.g. ml-100k",
+    )
+    add(
+        "--rectest-device",
+        dest="rectest_device",
+        default="cpu",
+        type=_device,
+        metavar="DEVICE",
+        help="device of the training children (cpu, cuda, cuda:N); default cpu",
+    )
+    add(
+        "--rectest-deadline",
+        dest="rectest_deadline",
+        type=_positive_float,
+        default=600.0,
+        metavar="SECONDS",
+        help="seconds one training child may take before it is killed (default 600)",
+    )
+    add(
+        "--rectest-processes",
+        dest="rectest_processes",
+        type=_positive_int,
+        default=2,
+        metavar="N",
+        help="training children at a time, without xdist (default 2)",
+    )
+    add(
+        "--rectest-seeds",
+        dest="rectest_seeds",
+        type=_positive_int,
+        default=16,
+        metavar="N",
+        help="seeds trained when a baseline is recorded (default 16, at least 8)",
+    )
+    add(
+        "--rectest-gate-seeds",
+        dest="rectest_gate_seeds",
+        type=_positive_int,
+        default=3,
+        metavar="N",
+        help="seeds trained to judge a system against its baseline (default 3)",
+    )
+    add("--rectest-json", dest="rectest_json", metavar="PATH", help="write every result there as JSON")
+    add(
+        "--rectest-allow-no-gpu",
+        dest="rectest_allow_no_gpu",
+        action="store_true",
+        help="let a run whose gpu tests were all skipped for want of a GPU exit 0",
+    )
+    parser.addini("rectest_baseline_dir", "folder of the stored baselines (default: baselines)", type="string")
+
+
+def register_markers(config: pytest.Config) -> None:
+    """Register the markers, so that `-m gate` and `-m gpu` work under strict markers."""
+    for line in MARKERS:
+        config.addinivalue_line("markers", line)
+
+
+def _positive_float(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError as e:
+        msg = f"{text!r} is not a number of seconds"
+        raise argparse.ArgumentTypeError(msg) from e
+    if not 0 < value < float("inf"):
+        msg = f"must be positive, got {text}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+def _positive_int(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        msg = f"must be a whole number of at least 1, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def _device(text: str) -> str:
+    kind, _, index = text.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        msg = f"must be cpu, cuda or cuda:N, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return text

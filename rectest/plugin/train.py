@@ -1,0 +1,129 @@
+"""`rec_train`: train a system or a user's own training function in child processes, once per test run."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rectest.plugin.collect import attach_note
+from rectest.plugin.options import Options
+from rectest.plugin.runcache import RunCache
+
+if TYPE_CHECKING:
+    from rectest.record import RunRecord, RunSpec
+    from rectest.training.launch import Launch
+
+__all__ = ["Trainer", "target_name"]
+
+_REPLICA_HASH_SEED = 20_011
+"""Each repetition gets another `PYTHONHASHSEED`; any two different numbers would do."""
+
+
+@dataclass
+class Trainer:
+    """Makes run specs with this run's options in them and trains them through the run cache."""
+
+    options: Options
+    folder: Path
+    processes: int
+    progress: Callable[[str], None]
+    item: pytest.Item | None = None
+    _paths: list[str] = field(default_factory=list)
+
+    def spec(self, target: Any, **settings: Any) -> RunSpec:
+        """The spec of `target`: a registered name, ``module:attribute``, a function, a `System`, or a spec itself.
+
+        Args:
+            settings: fields of `RunSpec` (seed, steps, config, ...); world and device default to this run's options.
+        """
+        from rectest.record import RunSpec
+
+        if isinstance(target, RunSpec):
+            return target.with_(**settings) if settings else target
+        name = self._name(target)
+        defaults = {"world": self.options.world, "device": self.options.device}
+        return RunSpec(system=name, **{**defaults, **settings})
+
+    def __call__(self, target: Any, **settings: Any) -> RunRecord:
+        """Train `target` and return its record; a failed training fails the test with one clear message."""
+        return self.many([self.spec(target, **settings)])[0]
+
+    def many(self, specs: Sequence[RunSpec]) -> list[RunRecord]:
+        """Train several specs, some at a time where this process may, and return their records in order."""
+        __tracebackhide__ = True
+        from rectest.errors import ChildFailed
+
+        cache = RunCache(folder=self.folder, how=self._how, progress=self.progress)
+        failure: ChildFailed | None = None
+        try:
+            records = cache.get_many(list(specs), processes=self.processes)
+        except ChildFailed as e:
+            failure = e
+        if failure is not None:
+            self._fail(failure)
+        if self.item is not None:
+            attach_note(self.item, "environment", records[0].environment.to_dict())
+        return records
+
+    def _how(self, spec: RunSpec) -> Launch:
+        from rectest.training.launch import Launch
+
+        return Launch(
+            deadline=self.options.deadline,
+            hash_seed=spec.replica * _REPLICA_HASH_SEED,
+            sys_path=[*sys.path, *self._paths],
+        )
+
+    def _name(self, target: Any) -> str:
+        if isinstance(target, str):
+            return target
+        name, folder = target_name(target)
+        if folder not in self._paths:
+            self._paths.append(folder)
+        return name
+
+    def _fail(self, failure: Any) -> None:
+        __tracebackhide__ = True
+        from rectest.checks.result import CheckResult, Verdict
+        from rectest.plugin.collect import attach
+
+        if self.item is not None:
+            subject = failure.what.partition(" on ")[0].partition(",")[0]
+            result = CheckResult(
+                check="training",
+                subject=subject,
+                verdict=Verdict.NOT_MEASURED,
+                figure=f"{failure.what} {failure.detail}",
+            )
+            attach(self.item, result)
+        log = f"\n\n--- what the child last said ---\n{failure.log}" if failure.log else ""
+        pytest.fail(f"{failure}{log}", pytrace=False)
+
+
+def target_name(target: Any) -> tuple[str, str]:
+    """``module:attribute`` of a function or class, and the folder a child needs on its path to import it.
+
+    A test module that pytest imported by path has no importable name; its file's name serves then.
+
+    Raises:
+        TypeError: `target` is neither a function nor a class, or lives inside a function.
+    """
+    if not (inspect.isfunction(target) or inspect.isclass(target)) or "<" in target.__qualname__:
+        msg = f"cannot train {target!r}: a name, a function or a class at the top level of a module was needed"
+        raise TypeError(msg)
+    file = Path(inspect.getsourcefile(target) or "").resolve()
+    module = target.__module__
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        found = None
+    if found is None or found.origin is None or Path(found.origin).resolve() != file:
+        module = file.stem
+    return f"{module}:{target.__qualname__}", str(file.parent)

@@ -1,0 +1,91 @@
+"""From a `RunSpec` to a `RunRecord` in this process: find what to train, pin the environment, run it.
+
+A spec names a registered system, a user's subclass of `System`, or a user's plain training function that takes a
+`Recorder`. Planted faults are applied here, so that the faulty system goes through the very same code.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rectest.data.worlds import load_world
+from rectest.errors import ConfigError, RectestError, TrainingError
+from rectest.record import RunRecord, RunSpec
+from rectest.systems.protocol import System
+from rectest.systems.registry import resolve
+from rectest.training.determinism import deterministic, global_state
+from rectest.training.loop import train_system
+from rectest.training.recorder import Recorder
+from rectest.training.sinks import open_sink
+
+__all__ = ["run_spec"]
+
+
+def run_spec(spec: RunSpec, *, checkpoint_dir: Path | None = None) -> RunRecord:
+    """Train what `spec` says, in this process, and return its record.
+
+    `RECTEST_TENSORBOARD`, a folder, additionally writes every curve there as TensorBoard events.
+
+    Raises:
+        RectestError: one of its subclasses, for anything that can be named.
+    """
+    before = global_state()
+    target = resolve(spec.system)
+    changed = {key: value for key, value in global_state().items() if value != before[key]}
+    with deterministic(spec.seed, threads=spec.threads, device=spec.device, enabled=spec.deterministic) as environment:
+        run = Recorder(spec, environment)
+        run.facts["globals_changed"] = changed
+        if isinstance(target, type) and issubclass(target, System):
+            _train_class(target, run, checkpoint_dir)
+        elif callable(target):
+            _train_function(target, run)
+        else:
+            msg = f"{spec.system} is {target!r}; a subclass of rectest.System or a function of one Recorder was needed"
+            raise RectestError(msg)
+        record = run.finish()
+    folder = os.environ.get("RECTEST_TENSORBOARD")
+    if folder:
+        open_sink(Path(folder)).write(record)
+    return record
+
+
+def _train_class(target: type[System[Any]], run: Recorder, checkpoint_dir: Path | None) -> None:
+    spec = run.spec
+    settings = dict(spec.config)
+    for key in ("steps", "eval_every"):
+        value = getattr(spec, key)
+        if value is not None:
+            if key in settings:
+                raise ConfigError(target.name, key, "is given twice: in the run spec and in its config")
+            settings[key] = value
+    system = target.from_settings(settings)
+    if spec.plant:
+        system = _planted(system, spec.plant)
+    world = load_world(spec.world or system.default_world)
+    run.facts["world"] = world.name
+    train_system(system, world, run, checkpoint_dir=checkpoint_dir)
+
+
+def _train_function(function: Callable[[Recorder], object], run: Recorder) -> None:
+    if run.spec.plant:
+        msg = f"{run.spec.system} is a function; faults can be planted in subclasses of rectest.System only"
+        raise TrainingError(msg)
+    function(run)
+
+
+def _planted(system: System[Any], plant: str) -> System[Any]:
+    module, _, name = plant.partition(":")
+    try:
+        planter = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as e:
+        msg = f"cannot plant {plant!r}: {e}"
+        raise RectestError(msg) from e
+    planted = planter(system)
+    if not isinstance(planted, System):
+        msg = f"{plant} returned {planted!r}, a System was needed"
+        raise RectestError(msg)
+    return planted
