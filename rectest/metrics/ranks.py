@@ -1,0 +1,279 @@
+"""`Ranks` of relevant items, and the exact counting that makes them from scores in NumPy.
+
+Owns the tie rule and the refusal of scores that are not finite; `rectest.training.evaluate` counts the same on the
+device where the scores are, and ends in the same `ranks_from_counts`. The metrics made of ranks are in `ranking.py`.
+
+The rank of a target counts all candidates of its row, the row's other relevant items among them, so that the usual
+list metrics follow from ranks alone. Ties: within a group of `n` candidates with equal scores, `a` of them relevant,
+behind `above` better ones, the relevant items take `a` of the `n` places at random. The i-th best of them (i from 1)
+gets its mean place, `above + i (n + 1) / (a + 1)`; at best `above + i`; at worst `above + n - a + i`. With one
+relevant item that is the familiar `#(>) + (#(=) + 1) / 2`, `#(>) + 1` and `#(>=)`. Relevant items that tie only with
+each other have no uncertainty, since which of them comes first changes no metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rectest.errors import MetricError, RecordError
+from rectest.metrics.lists import Ints, ItemLists
+from rectest.metrics.targets import TargetBlock, Targets
+
+__all__ = ["Ranks", "as_targets", "rank_slots", "rank_targets", "ranks_from_counts", "refuse_nonfinite", "row_chunks"]
+
+Floats = npt.NDArray[np.float64]
+Scores = npt.NDArray[np.floating[Any]]
+
+BLOCK_BYTES = 4 << 20
+"""Scores are compared in blocks of about this size, which stay in a core's cache; it never changes a rank."""
+
+_LANES = 8 * 255
+"""As many 0/1 bytes can be added as words of 8 bytes before one of the 8 lanes overflows."""
+
+_EVEN_BYTES = np.uint64(0x00FF00FF00FF00FF)
+_ADD_PAIRS = np.uint64(0x0001000100010001)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ranks:
+    """One row for each relevant item that was ranked; a user without a row had no relevant item."""
+
+    user: Ints
+    """int64[T], 0..num_users-1: the place of the user in the evaluated list, not an id."""
+    expected: Floats
+    """float64[T], from 1: the mean rank over all orders of tied candidates."""
+    optimistic: Ints
+    """int64[T]: the rank if every tie falls in the user's favour."""
+    pessimistic: Ints
+    num_candidates: Ints
+    """int64[T]: how many candidates the item was ranked among, itself included."""
+    num_users: int
+    """Evaluated users, those without a relevant item included."""
+
+    def __post_init__(self) -> None:
+        for name, dtype in _COLUMNS.items():
+            array = getattr(self, name)
+            if array.shape != self.user.shape or array.ndim != 1 or array.dtype != dtype:
+                msg = f"{name} must be {np.dtype(dtype)}[{len(self.user)}], got {array.dtype}{list(array.shape)}"
+                raise ValueError(msg)
+        if len(self.user) and not 0 <= self.user.min() <= self.user.max() < self.num_users:
+            msg = f"users must be in 0..{self.num_users - 1}, got {self.user.min()}..{self.user.max()}"
+            raise ValueError(msg)
+        # Written so that a NaN, which compares false, is refused too.
+        good = (
+            (self.optimistic >= 1)
+            & (self.optimistic <= self.expected)
+            & (self.expected <= self.pessimistic)
+            & (self.pessimistic <= self.num_candidates)
+        )
+        if not good.all():
+            worst = int(np.argmin(good))
+            msg = (
+                f"row {worst}: ranks must be finite with 1 <= optimistic <= expected <= pessimistic <= number of "
+                f"candidates, got {self.optimistic[worst]}, {self.expected[worst]}, {self.pessimistic[worst]} of "
+                f"{self.num_candidates[worst]}; whoever counted these ranks is wrong"
+            )
+            raise MetricError(msg)
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @property
+    def num_relevant(self) -> Ints:
+        """int64[num_users]: ranked relevant items of each user; 0 for a user who has none."""
+        return np.bincount(self.user, minlength=self.num_users)
+
+    @property
+    def candidates_per_user(self) -> Ints:
+        """int64[num_users]: candidates of each user; 0 for a user without relevant items."""
+        per_user = np.zeros(self.num_users, dtype=np.int64)
+        per_user[self.user] = self.num_candidates
+        return per_user
+
+    def to_arrays(self, prefix: str) -> dict[str, npt.NDArray[Any]]:
+        """The columns under `prefix/user`, `prefix/expected`, ...; `num_users` is not among them."""
+        return {key: getattr(self, name) for name, key in _keys(prefix).items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]], prefix: str, *, num_users: int) -> Ranks:
+        """The ranks that `to_arrays` wrote; a missing column is a `RecordError`."""
+        keys = _keys(prefix)
+        missing = sorted(key for key in keys.values() if key not in arrays)
+        if missing:
+            msg = f"the arrays {', '.join(missing)} are missing, so there are no ranks to judge; record them again"
+            raise RecordError(msg)
+        return cls(num_users=num_users, **{name: np.asarray(arrays[key]) for name, key in keys.items()})
+
+
+_COLUMNS: Mapping[str, Any] = {
+    "user": np.int64,
+    "expected": np.float64,
+    "optimistic": np.int64,
+    "pessimistic": np.int64,
+    "num_candidates": np.int64,
+}
+
+
+def _keys(prefix: str) -> dict[str, str]:
+    return {name: f"{prefix.rstrip('/')}/{name}" for name in _COLUMNS}
+
+
+def rank_targets(
+    scores: Scores,
+    relevant: ItemLists | Targets,
+    *,
+    excluded: ItemLists | None = None,
+    candidates: npt.ArrayLike | None = None,
+    block_rows: int | None = None,
+) -> Ranks:
+    """Rank the relevant items of every row of saved scores.
+
+    Without `candidates` the scores are float[B, V+1] over the catalogue: column 0 is the padding and never counts,
+    `excluded` items of a row (seen ones) do not count either, unless they are relevant. With `candidates`, int[B, C]
+    item ids, the scores are float[B, C] in the same places, empty slots (0) do not count, and every relevant item
+    must stand there once. Scores of whoever does not count may be anything; a NaN or infinite score of a candidate is
+    a `MetricError`. Scores are compared in their own type. `block_rows` bounds the memory and changes no result.
+    """
+    targets = as_targets(relevant, num_rows=len(scores), excluded=excluded, candidates=candidates)
+    if scores.ndim != 2 or scores.dtype.kind != "f" or len(scores) != targets.num_rows:
+        msg = f"scores must be float[{targets.num_rows}, columns], got {scores.dtype}{list(scores.shape)}"
+        raise ValueError(msg)
+    targets.check_width(scores.shape[1])
+    step = block_rows or max(1, BLOCK_BYTES // max(1, scores.shape[1] * scores.itemsize))
+    counter = _Counter(min(step, len(scores)), scores.shape[1] - targets.first_column)
+    counts = np.empty((2, len(targets.row)), dtype=np.int64)
+    for start in range(0, len(scores), step):
+        part = scores[start : start + step]
+        block = targets.block(start, start + len(part))
+        _refuse_unusable(part, block, start=start, first_column=targets.first_column)
+        counts[:, block.position] = counter.block(part, block, first_column=targets.first_column)
+    return ranks_from_counts(targets, counts, num_columns=scores.shape[1])
+
+
+def rank_slots(scores: Scores, slot: npt.ArrayLike, *, block_rows: int | None = None) -> Ranks:
+    """Rank the one target in column `slot` (int[B]; -1 for none) of each row of float[B, C], all of them candidates."""
+    return rank_targets(scores, Targets.slots(slot, num_columns=scores.shape[-1]), block_rows=block_rows)
+
+
+def as_targets(
+    relevant: ItemLists | Targets,
+    *,
+    num_rows: int,
+    excluded: ItemLists | None,
+    candidates: npt.ArrayLike | None,
+) -> Targets:
+    """`relevant` itself if it is prepared already, and otherwise the `Targets` of the protocol that is asked for."""
+    if isinstance(relevant, Targets):
+        if excluded is not None or candidates is not None:
+            msg = "prepared Targets know their excluded and candidate items; pass either them or the lists"
+            raise ValueError(msg)
+        return relevant
+    if candidates is None:
+        return Targets.full(relevant, num_rows=num_rows, excluded=excluded)
+    if excluded is not None:
+        msg = "excluded items and candidate lists do not go together; leave seen items out of the candidates"
+        raise ValueError(msg)
+    return Targets.within(candidates, relevant)
+
+
+def ranks_from_counts(targets: Targets, counts: Ints, *, num_columns: int) -> Ranks:
+    """Ranks from int64[2, T]: how many candidates of its row score above, and at least as much as, each target."""
+    above, at_least = counts
+    tied = at_least - above
+    if len(tied) and tied.min() < 1:
+        msg = f"row {targets.row[int(tied.argmin())]}: a target was not counted among its own candidates"
+        raise MetricError(msg)
+    place, num_tied_relevant = _places_within_ties(targets.row, above)
+    return Ranks(
+        user=targets.row,
+        expected=above + place * (tied + 1) / (num_tied_relevant + 1),
+        optimistic=above + place,
+        pessimistic=at_least - num_tied_relevant + place,
+        num_candidates=targets.num_candidates(num_columns),
+        num_users=targets.num_rows,
+    )
+
+
+def refuse_nonfinite(bad: npt.NDArray[np.bool_], *, first_row: int) -> None:
+    """Raise `MetricError` if any of bool[rows, columns] marks the score of a candidate that is not finite."""
+    if bad.any():
+        row, column = (int(index[0]) for index in np.nonzero(bad))
+        msg = (
+            f"scores of {int(bad.sum())} candidates are NaN or infinite, first in row {first_row + row}, column "
+            f"{column}; such scores compare as if the target had won, so nothing is ranked: look at what diverged"
+        )
+        raise MetricError(msg)
+
+
+def _places_within_ties(row: Ints, above: Ints) -> tuple[Ints, Ints]:
+    """The place (from 1) of each target among the relevant items it ties with, and how many those are.
+
+    Within a row the same count above means the same score, so ties are found without looking at scores again.
+    """
+    if (np.diff(row) > 0).all():
+        return np.ones_like(row), np.ones_like(row)
+    order = np.lexsort((above, row))
+    starts = np.flatnonzero(np.diff(row[order], prepend=-1) | np.diff(above[order], prepend=-1))
+    sizes = np.diff(starts, append=len(order))
+    place = np.empty_like(row)
+    size = np.empty_like(row)
+    place[order] = np.arange(1, len(order) + 1) - np.repeat(starts, sizes)
+    size[order] = np.repeat(sizes, sizes)
+    return place, size
+
+
+def _refuse_unusable(part: Scores, block: TargetBlock, *, start: int, first_column: int) -> None:
+    """A NaN or infinity makes the sum of a block NaN or infinite, so one sum clears almost every block."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = part[:, first_column:].sum(dtype=np.promote_types(part.dtype, np.float32))
+    if not np.isfinite(total):
+        bad = ~np.isfinite(part) & ~block.ignored_mask(part.shape[1], first_column=first_column)
+        refuse_nonfinite(bad, first_row=start)
+
+
+def row_chunks(row: Ints, num_rows: int) -> Iterator[tuple[slice, slice | Ints]]:
+    """Targets in chunks of at most `num_rows`; consecutive rows come as a slice, which copies nothing."""
+    for start in range(0, len(row), max(1, num_rows)):
+        rows = row[start : start + num_rows]
+        consecutive = bool((np.diff(rows) == 1).all())
+        yield slice(start, start + len(rows)), slice(int(rows[0]), int(rows[-1]) + 1) if consecutive else rows
+
+
+class _Counter:
+    """Counts true comparisons a row, in a buffer that stays in cache.
+
+    The 0/1 bytes are added as words of 8, then the 8 lanes of each word: that reads them at the speed of memory,
+    where `sum` on booleans converts each of them to an int64 first.
+    """
+
+    def __init__(self, num_rows: int, width: int) -> None:
+        self._width = width
+        num_groups = max(1, -(-width // _LANES))
+        num_words = -(-width // (8 * num_groups))
+        self._flags = np.zeros((num_rows, num_groups * num_words * 8), dtype=bool)
+        self._words = self._flags.view(np.uint64).reshape(num_rows, num_groups, num_words)
+
+    def block(self, part: Scores, block: TargetBlock, *, first_column: int) -> Ints:
+        """int64[2, T]: candidates above, and at least as high as, each target of a block."""
+        mine = part[block.row, block.column]
+        target, column = block.pairs()
+        ignored = part[block.row[target], column]
+        counts = np.empty((2, len(mine)), dtype=np.int64)
+        for out, compare in zip(counts, (np.greater, np.greater_equal), strict=True):
+            for these, rows in row_chunks(block.row, len(part)):
+                out[these] = self._rows(compare, part[rows, first_column:], mine[these, None])
+            out -= np.bincount(target[compare(ignored, mine[target])], minlength=len(out))
+        return counts
+
+    def _rows(self, compare: Callable[..., Any], scores: Scores, mine: Scores) -> Ints:
+        num_rows = len(scores)
+        compare(scores, mine, out=self._flags[:num_rows, : self._width])
+        lanes = self._words[:num_rows].sum(axis=2)
+        pairs = (lanes & _EVEN_BYTES) + ((lanes >> np.uint64(8)) & _EVEN_BYTES)
+        total: Ints = ((pairs * _ADD_PAIRS) >> np.uint64(48)).sum(axis=1).astype(np.int64)
+        return total
