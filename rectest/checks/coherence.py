@@ -1,0 +1,200 @@
+"""Metric tables that cannot be: cells against each other, against the stored ranks, and how much rests on ties.
+
+The inequalities are in `rectest.metrics.coherence`; here they become verdicts, for the tables of a record at every
+evaluation and for a bare table out of a report. A shifted column, the commonest cause, is found and named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+
+from rectest.checks.chance import ranks_of
+from rectest.checks.result import CheckResult, count_of, judged, not_measured, percent, sample
+from rectest.errors import MetricError, RecordError, RectestError
+from rectest.metrics.coherence import Violation, coherence_violations
+from rectest.metrics.measure import Measure
+from rectest.metrics.ranking import evaluate, tie_share
+from rectest.metrics.ranks import Ranks
+from rectest.record import RunRecord
+
+__all__ = ["check_table", "coherence", "shifted_column"]
+
+RECOMPUTED = 1e-9
+"""Relative slack between a recorded mean and the one recomputed from ranks: both are float64 means of the same terms
+(`mean_slack` of a million users is 5e-10)."""
+
+MAX_TIE_SHARE = 0.05
+"""Above it the metrics say more about the tie rule than about the model: scores of low precision, or collapsed."""
+
+
+def check_table(
+    table: Mapping[str, float],
+    *,
+    single_relevant: bool,
+    num_users: int | None = None,
+    decimals: int | Mapping[str, int] | None = None,
+    ties: bool = False,
+    name: str = "table",
+) -> list[CheckResult]:
+    """Whether any ranking at all could have given this table of measures, e.g. ``{"recall@10": 0.8915, ...}``.
+
+    Args:
+        single_relevant: every averaged user has exactly one relevant item; most rules need it.
+        num_users: how many users were averaged, where known.
+        decimals: digits to which the cells were rounded (one number, or one for each cell), None for exact values.
+        ties: ranks may be fractions, because tied items share their mean rank.
+
+    Raises:
+        UnknownNameError: a cell is no known measure.
+    """
+    if not table:
+        return [not_measured("coherence/table", name, "the table is empty")]
+    violations = coherence_violations(
+        table, single_relevant=single_relevant, num_users=num_users, decimals=decimals, ties=ties
+    )
+    shift = shifted_column(table, single_relevant=single_relevant, decimals=decimals) if violations else ""
+    return [_table_result(name, len(table), violations, shift=shift)]
+
+
+def _table_result(name: str, num_cells: int, violations: list[Violation], *, shift: str = "") -> CheckResult:
+    worst = max(violations, key=lambda violation: violation.excess, default=None)
+    why = "no ranking whatever gives these numbers, so the table is wrong, not the model"
+    return judged(
+        "coherence/table",
+        name,
+        ok=not violations,
+        figure=f"{len(violations)} rules broken among {num_cells} cells",
+        expected="cells that one ranking can have together",
+        limit="0",
+        worst=str(worst) if worst else "",
+        outside=sample(sorted({violation.rule for violation in violations})),
+        detail=(f"{why}; {shift}" if shift else why) if violations else "",
+        advice="check which cut-off each column was computed at, and that the lists are as long as the largest one",
+    )
+
+
+def shifted_column(
+    table: Mapping[str, float], *, single_relevant: bool, decimals: int | Mapping[str, int] | None = None
+) -> str:
+    """The one shift of one column that makes an impossible table possible, in words; empty when there is none.
+
+    >>> recall = {"recall@5": 0.7803, "recall@10": 0.8915, "recall@20": 0.9618, "recall@50": 0.9618}
+    >>> ndcg = {"ndcg@5": 0.7063, "ndcg@10": 0.7244, "ndcg@20": 0.7384, "ndcg@50": 0.7524}
+    >>> shifted_column(recall | ndcg, single_relevant=True, decimals=4)
+    'it becomes possible when recall@10 = 0.8915 is moved to recall@20 and the cells after it likewise'
+    """
+    measures = sorted(Measure.parse(name) for name in table if "@" in name)
+    candidates = []
+    for family, group in groupby(measures, key=lambda measure: measure.name):
+        names = [str(measure) for measure in group]
+        for i in range(len(names) - 1) if len(names) > 2 else ():
+            moved = {k: v for k, v in table.items() if k not in names[i:]}
+            moved |= {new: table[old] for old, new in zip(names[i:], names[i + 1 :], strict=False)}
+            if not coherence_violations(moved, single_relevant=single_relevant, decimals=decimals):
+                candidates.append((family, names[i], names[i + 1]))
+    if not candidates:
+        return ""
+    _, old, new = candidates[-1]
+    return f"it becomes possible when {old} = {table[old]:g} is moved to {new} and the cells after it likewise"
+
+
+def coherence(record: RunRecord) -> list[CheckResult]:
+    """Whether the tables of every evaluation are possible, and the final ones recomputable from the stored ranks."""
+    splits = sorted({key.partition("/")[0] for key in record.names("metric/")})
+    if not splits:
+        return [not_measured("coherence/table", record.spec.system, "the record has no metric")]
+    results: list[CheckResult] = []
+    for split in splits:
+        ranks = _ranks_or_reason(record, split)
+        results.append(_tables(record, split, ranks))
+        if not isinstance(ranks, str):
+            results += [_recomputed(record, split, ranks), _ties(record, split, ranks)]
+    if not any(result.check == "coherence/recomputed" for result in results):
+        reason = "; ".join(f"{split}: {_ranks_or_reason(record, split)}" for split in splits)
+        advice = "record the ranks with run.ranked(...)"
+        results.append(not_measured("coherence/recomputed", record.spec.system, reason, advice=advice))
+    return results
+
+
+def _ranks_or_reason(record: RunRecord, split: str) -> Ranks | str:
+    try:
+        return ranks_of(record, split)
+    except (RecordError, MetricError) as e:
+        return str(e)
+
+
+def _tables(record: RunRecord, split: str, ranks: Ranks | str) -> CheckResult:
+    subject = f"{record.spec.system} {split}"
+    protocol = record.facts.get("protocol", {}).get(split, {})
+    # Without protocol and ranks of a split, only rules that hold for any number of relevant items and ties are sound.
+    single = bool(protocol.get("single_relevant", False))
+    ties = isinstance(ranks, str) or bool((ranks.expected % 1 != 0).any())
+    found: list[tuple[int, Violation]] = []
+    num_tables = num_cells = 0
+    try:
+        for evaluation, table in _tables_of(record, split):
+            num_tables, num_cells = num_tables + 1, len(table)
+            num_users = protocol.get("num_scored")
+            violations = coherence_violations(table, single_relevant=single, num_users=num_users, ties=ties)
+            found += [(evaluation, violation) for violation in violations]
+    except (RectestError, ValueError) as e:
+        return not_measured("coherence/table", subject, str(e))
+    if not num_tables:
+        return not_measured("coherence/table", subject, "no evaluation has been recorded")
+    result = _table_result(subject, num_tables * num_cells, [violation for _, violation in found])
+    if not found:
+        return result
+    evaluation, worst = max(found, key=lambda pair: pair[1].excess)
+    return CheckResult.from_dict({**result.to_dict(), "worst": f"evaluation {evaluation}: {worst}"})
+
+
+def _tables_of(record: RunRecord, split: str) -> Iterator[tuple[int, dict[str, float]]]:
+    """Every evaluation of a split, from 1, with all its measures; curves of unequal length end at the shortest."""
+    curves = record.metrics(split)
+    for i in range(min(len(values) for values in curves.values())):
+        yield i + 1, {name: float(values[i]) for name, values in curves.items()}
+
+
+def _recomputed(record: RunRecord, split: str, ranks: Ranks) -> CheckResult:
+    check, subject = "coherence/recomputed", f"{record.spec.system} {split}"
+    recorded = {name: float(values[-1]) for name, values in record.metrics(split).items() if values.size}
+    try:
+        expected = evaluate(ranks, sorted(recorded))
+    except (RectestError, ValueError) as e:
+        return not_measured(check, subject, str(e))
+    apart = {name: abs(recorded[name] - expected[name]) / max(1.0, abs(expected[name])) for name in recorded}
+    bad = [name for name, gap in apart.items() if not gap <= RECOMPUTED]
+    worst = max(bad or apart, key=lambda name: apart[name] if apart[name] == apart[name] else float("inf"), default="")
+    detail = "the metric was computed from other ranks, other users or by another formula"
+    return judged(
+        check,
+        subject,
+        ok=not bad and bool(recorded),
+        figure=count_of(len(bad), len(recorded), "metrics differ from the ranks they were made of"),
+        expected="the mean over users, recomputed from the stored ranks",
+        limit=f"{RECOMPUTED:g} relative",
+        worst=f"{worst}: recorded {recorded[worst]:.10g}, recomputed {expected[worst]:.10g}" if worst else "",
+        outside=sample(bad),
+        detail=detail if bad else "",
+        advice="compare the formula with rectest.metrics.per_user: ideal DCG, cut-off, averaging over batches",
+    )
+
+
+def _ties(record: RunRecord, split: str, ranks: Ranks) -> CheckResult:
+    check, subject = "coherence/ties", f"{record.spec.system} {split}"
+    try:
+        share = tie_share(ranks)
+    except MetricError as e:
+        return not_measured(check, subject, str(e))
+    return judged(
+        check,
+        subject,
+        ok=share <= MAX_TIE_SHARE,
+        figure=f"the rank of {percent(share)} of the relevant items depends on how ties break",
+        limit=f"<= {percent(MAX_TIE_SHARE)}",
+        detail=""
+        if share <= MAX_TIE_SHARE
+        else "too few distinct scores: another tie rule would give other metrics, in the extreme 0 or 1",
+        advice="score in float32, and check that the model does not score all items alike",
+    )
