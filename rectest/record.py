@@ -5,7 +5,8 @@ else. Saving is bit-exact (safetensors with a JSON header, never pickle) and ato
 
 Array keys: ``eval/steps``; ``metric/<split>/<measure>``; ``loss/<component>``; ``ranks/<split>/<column>``;
 ``grad/<parameter>``; ``table/<name>``, ``table_init/<name>``; ``rows/<name>``; ``popularity/<space>``;
-``counter/<name>``; ``tape/<stage>`` and ``tape/<stage>/tensors``; ``idmap/<name>``.
+``counter/<name>``; ``tape/<stage>`` and ``tape/<stage>/tensors``; ``idmap/<name>``; ``used/<map>/<phase>``;
+``floor/popularity/<metric>``.
 """
 
 from __future__ import annotations

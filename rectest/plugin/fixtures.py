@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
@@ -37,13 +37,19 @@ def rec_train(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     )
 
 
-@pytest.fixture
-def rec_check(request: pytest.FixtureRequest) -> Callable[[Iterable[CheckResult]], None]:
-    """Report check results and fail the test when one is red: ``rec_check(embeddings(record))``."""
+class CheckReporter(Protocol):
+    """What `rec_check` is: called with results, and with what was trained."""
 
-    def report(results: Iterable[CheckResult]) -> None:
+    def __call__(self, results: Iterable[CheckResult], *, of: str = "") -> None: ...
+
+
+@pytest.fixture
+def rec_check(request: pytest.FixtureRequest) -> CheckReporter:
+    """Report check results and fail the test when one is red: ``rec_check(embeddings(record), of="mymodel")``."""
+
+    def report(results: Iterable[CheckResult], *, of: str = "") -> None:
         __tracebackhide__ = True
-        require_green(request.node, list(results))
+        require_green(request.node, list(results), of=of)
 
     return report
 

@@ -27,15 +27,20 @@ __all__ = ["Gate", "require_green"]
 EXACT = "baseline/exact"
 
 
-def require_green(item: pytest.Item, results: Sequence[CheckResult], *, calibrated: bool = False) -> None:
+def require_green(item: pytest.Item, results: Sequence[CheckResult], *, of: str = "", calibrated: bool = False) -> None:
     """Attach `results` to `item` and fail it when one of them is red; an empty list is red too.
 
     Args:
+        of: what was trained; it is put before the subject of each result, so that the summary can group them.
         calibrated: whether UNCALIBRATED is red as well: a gate without a baseline measured nothing.
     """
     __tracebackhide__ = True
+    from dataclasses import replace
+
     from rectest.checks.result import Verdict, render
 
+    if of:
+        results = [r if r.subject == of else replace(r, subject=f"{of}/{r.subject}") for r in results]
     for result in results:
         attach(item, result)
     if not results:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -156,8 +157,7 @@ class _Switches:
     """Everything `deterministic` may change, beside the generators."""
 
     threads: int
-    algorithms: bool
-    warn_only: bool
+    demand: int
     cudnn_deterministic: bool
     cudnn_benchmark: bool
     matmul_tf32: bool
@@ -169,8 +169,7 @@ class _Switches:
     def capture(cls) -> _Switches:
         return cls(
             threads=torch.get_num_threads(),
-            algorithms=torch.are_deterministic_algorithms_enabled(),
-            warn_only=torch.is_deterministic_algorithms_warn_only_enabled(),
+            demand=torch.get_deterministic_debug_mode(),
             cudnn_deterministic=torch.backends.cudnn.deterministic,
             cudnn_benchmark=torch.backends.cudnn.benchmark,
             matmul_tf32=torch.backends.cuda.matmul.allow_tf32,
@@ -181,7 +180,7 @@ class _Switches:
 
     def restore(self) -> None:
         torch.set_num_threads(self.threads)
-        torch.use_deterministic_algorithms(self.algorithms, warn_only=self.warn_only)
+        _demand_determinism(self.demand)
         torch.backends.cudnn.deterministic = self.cudnn_deterministic
         torch.backends.cudnn.benchmark = self.cudnn_benchmark
         torch.set_float32_matmul_precision(self.precision)
@@ -208,7 +207,22 @@ def _set_switches(device: str) -> None:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(True)
+    _demand_determinism(_ERROR)
+
+
+def _demand_determinism(mode: int) -> None:
+    """0 allows nondeterministic kernels, 1 warns, 2 refuses.
+
+    `torch.use_deterministic_algorithms` does the same and also tells the compiler, for which it imports it: that
+    doubles the start of a child that compiles nothing. It is called only where the compiler is already there.
+    """
+    if "torch._inductor.config" in sys.modules:
+        torch.use_deterministic_algorithms(mode > 0, warn_only=mode == 1)
+    else:
+        torch.set_deterministic_debug_mode(mode)
+
+
+_ERROR = 2
 
 
 def _seed_globals(seeds: SeedPlan) -> None:

@@ -22,7 +22,7 @@ from rectest.data.world import World
 from rectest.errors import TrainingError, WorldError
 from rectest.metrics.bounds import chance
 from rectest.metrics.measure import Measure
-from rectest.metrics.ranking import evaluate
+from rectest.metrics.ranking import evaluate, per_user
 from rectest.metrics.ranks import Ranks
 from rectest.systems.protocol import Batch, EvalSet, System
 from rectest.training.checkpoint import save_checkpoint
@@ -30,7 +30,7 @@ from rectest.training.determinism import preserved_random_states
 from rectest.training.evaluate import count_ranks
 from rectest.training.recorder import Recorder
 
-__all__ = ["EarlyStopping", "floors", "rank_split", "train_system"]
+__all__ = ["EarlyStopping", "rank_split", "train_system"]
 
 
 @dataclass(kw_only=True)
@@ -84,8 +84,10 @@ def train_system(system: System[Any], world: World, run: Recorder, *, checkpoint
         _train_step(system, model, optimizer, batch, run)
         counts.add(batch)
         if step % config.eval_every == 0 or step == config.steps:
-            values = evaluate(rank_split(system, model, valid, run=run), system.measures)
+            ranks = rank_split(system, model, valid, run=run)
+            values = evaluate(ranks, system.measures)
             run.evaluation("valid", values, step=step)
+            run.ranks("valid", ranks, kind=_kind(valid))
             if stopping.improved(step, values[str(stopping.measure)]):
                 best = copy.deepcopy(model.state_dict())
                 _save(checkpoint_dir, system, model, optimizer, step)
@@ -96,7 +98,8 @@ def train_system(system: System[Any], world: World, run: Recorder, *, checkpoint
     _record_stopping(stopping, run)
     model.load_state_dict(best)
     ranks = _test(system, model, test, run)
-    run.facts["floors"] = floors(system, world, system.popularity(data), test, ranks)
+    _record_floors(system, world, system.popularity(data), test, ranks, run)
+    _record_used_ids(world, test, run)
     run.mark_time("tested")
 
 
@@ -126,25 +129,6 @@ def rank_split(system: System[Any], model: nn.Module, eval_set: EvalSet, *, run:
         facts["drew"] = sorted({*facts["drew"], *drew})
         facts["changed_model"] = facts["changed_model"] or run.digest_of(model) != before
     return ranks
-
-
-def floors(
-    system: System[Any], world: World, popularity: npt.NDArray[np.int64], eval_set: EvalSet, ranks: Ranks
-) -> dict[str, dict[str, float | None]]:
-    """What chance, popularity and (where it is known) the Bayes-optimal ranking reach in the very same protocol."""
-    by_popularity = evaluate(_rank_fixed(popularity.astype(np.float64)[None], eval_set), system.measures)
-    oracle = system.oracle_scores(world, eval_set)
-    optimum = None if oracle is None else evaluate(_rank_fixed(oracle, eval_set), system.measures)
-    found: dict[str, dict[str, float | None]] = {}
-    for measure in system.measures:
-        mean, error = chance(measure, num_candidates=ranks.candidates_per_user, num_relevant=ranks.num_relevant)
-        found[f"test/{measure}"] = {
-            "chance": mean,
-            "chance_se": error,
-            "popularity": by_popularity[measure],
-            "optimum": None if optimum is None else optimum[measure],
-        }
-    return found
 
 
 def _eval_set(system: System[Any], world: World, data: Any, split: str) -> EvalSet:
@@ -244,9 +228,42 @@ def _test(system: System[Any], model: nn.Module, test: EvalSet, run: Recorder) -
     again = rank_split(system, model, test, run=run).to_arrays("")
     first = ranks.to_arrays("")
     run.facts["evaluation"]["repeatable"] = all(np.array_equal(first[key], again[key]) for key in first)
-    run.ranked("test", ranks, system.measures, kind="full" if test.candidates is None else "sampled")
+    run.ranked("test", ranks, system.measures, kind=_kind(test))
     run.facts["protocol"]["test"]["exclude_seen"] = test.excluded is not None
     return ranks
+
+
+def _kind(eval_set: EvalSet) -> str:
+    return "full" if eval_set.candidates is None else "sampled"
+
+
+def _record_floors(
+    system: System[Any], world: World, popularity: npt.NDArray[np.int64], test: EvalSet, ranks: Ranks, run: Recorder
+) -> None:
+    """What chance, popularity and (where it is known) the Bayes-optimal ranking reach in the very same protocol."""
+    by_popularity = _rank_fixed(popularity.astype(np.float64)[None], test)
+    oracle = system.oracle_scores(world, test)
+    optimal = None if oracle is None else evaluate(_rank_fixed(oracle, test), system.measures)
+    floors: dict[str, dict[str, float | None]] = {}
+    for measure in system.measures:
+        mean, error = chance(measure, num_candidates=ranks.candidates_per_user, num_relevant=ranks.num_relevant)
+        values = per_user(by_popularity, measure)
+        run.array(f"floor/popularity/test/{measure}", values)
+        floors[f"test/{measure}"] = {
+            "chance": mean,
+            "chance_se": error,
+            "popularity": float(np.nanmean(values)),
+            "optimum": None if optimal is None else optimal[measure],
+        }
+    run.facts["floors"] = floors
+
+
+def _record_used_ids(world: World, test: EvalSet, run: Recorder) -> None:
+    """The item ids that evaluation asks about and that serving can return; the id map must know them all."""
+    asked = [*test.histories, *test.relevant, *(test.excluded or ())]
+    asked += [] if test.candidates is None else [test.candidates.reshape(-1)]
+    run.array("used/item/evaluation", np.unique(np.concatenate(asked)))
+    run.array("used/item/serving", np.arange(1, world.num_items + 1))
 
 
 def _rank_fixed(scores: npt.NDArray[np.float64], eval_set: EvalSet) -> Ranks:

@@ -138,15 +138,19 @@ class Recorder:
         if gate:
             self.facts["gate"]["metrics"] = sorted(str(Measure.parse(name)) for name in metrics)
 
-    def ranked(self, split: str, ranks: Ranks, measures: Sequence[str], *, kind: str = "full") -> dict[str, float]:
-        """Record the final ranks of `split` and the metrics computed from them.
+    def ranks(self, split: str, ranks: Ranks, *, kind: str = "full") -> None:
+        """Keep the ranks behind the last evaluation of `split`, so that judges can compute its metrics anew.
 
         Args:
             kind: ``full`` (the whole catalogue is ranked) or ``sampled`` (1 + N candidates): the two never compare.
         """
-        values = evaluate(ranks, measures)
         self._arrays.update(ranks.to_arrays(f"ranks/{split}"))
         self.facts["protocol"][split] = _protocol(ranks, kind)
+
+    def ranked(self, split: str, ranks: Ranks, measures: Sequence[str], *, kind: str = "full") -> dict[str, float]:
+        """Record the final ranks of `split` and the metrics computed from them; return the metrics."""
+        values = evaluate(ranks, measures)
+        self.ranks(split, ranks, kind=kind)
         self.evaluation(split, values)
         return values
 

@@ -1,0 +1,171 @@
+"""The five steps of a baseline, as a user lives them: absent, recorded, green, changed, accepted. And what goes wrong.
+
+Training happens in this process instead of in children, so that the whole story takes seconds.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rectest.cli import main
+
+MINE = """
+QUALITY = 0.30
+DRAWS = 0
+
+def train(run):
+    rng = run.seeds.rng("noise")
+    for _ in range(30 + DRAWS):
+        run.step(loss=1.0 + 0.01 * float(rng.random()), batch=rng.integers(0, 9, 4).tolist())
+    run.metrics("test", {"recall@10": QUALITY * (1 + 0.01 * float(rng.normal()))})
+"""
+TESTS = """
+import mine
+import pytest
+
+@pytest.mark.gate
+def test_gate(rec_gate):
+    rec_gate(mine.train)
+"""
+LANES = """
+import mine
+import pytest
+
+@pytest.mark.gate
+def test_exact(rec_gate):
+    rec_gate.exact(mine.train)
+
+@pytest.mark.gate
+def test_ensemble(rec_gate):
+    rec_gate.ensemble(mine.train)
+"""
+FILE = Path("baselines/cpu/mine+train.json")
+
+
+@pytest.fixture
+def project(pytester, monkeypatch):
+    """A user's project, and a way to run its gate in this process."""
+    from rectest.training.program import run_spec
+
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr("rectest.training.launch.launch", lambda spec, **_: run_spec(spec))
+    monkeypatch.syspath_prepend(pytester.path)
+    pytester.makepyfile(mine=MINE, test_mine=TESTS)
+
+    def run(*options):
+        return pytester.runpytest_inprocess("-m", "gate", "--rectest-processes=1", "--rectest-seeds=8", *options)
+
+    pytester.gate = run
+    yield pytester
+    import sys
+
+    sys.modules.pop("mine", None)
+
+
+def change(project, **values):
+    path = project.path / "mine.py"
+    text = MINE
+    for name, value in values.items():
+        old = next(line for line in text.splitlines() if line.startswith(f"{name} ="))
+        text = text.replace(old, f"{name} = {value}")
+    path.write_text(text)
+
+
+def test_the_five_steps(project, capsys):
+    absent = project.gate()
+    assert absent.ret == 1
+    absent.stdout.fnmatch_lines(
+        ["*UNCALIBRATED baseline/ensemble: mine:train: no baseline for environment class 'cpu'*"]
+    )
+    absent.stdout.fnmatch_lines(["*record one on this machine: pytest -m gate --rectest-update=new*"])
+
+    assert project.gate("--rectest-update=new", "--rectest-reason=first").ret == 0
+    stored = json.loads((project.path / FILE).read_text())
+    assert stored["provenance"]["reason"] == "first"
+    assert len(stored["ensemble"]["seeds"]) == 8
+
+    green = project.gate()
+    assert green.ret == 0
+    green.stdout.fnmatch_lines(["*PASS*baseline/exact*3 seeds, all*", "*PASS*baseline/test/recall@10*"])
+
+    change(project, QUALITY=0.27)
+    red = project.gate("--rectest-candidates=candidates")
+    assert red.ret == 1
+    red.stdout.fnmatch_lines(["*FAIL baseline/test/recall@10: mine:train*"])
+    assert json.loads((project.path / FILE).read_text()) == stored
+
+    assert main(["baseline", "accept", "candidates", "--reason", "quality traded for speed"]) == 0
+    assert "test/recall@10" in capsys.readouterr().out
+    assert project.gate().ret == 0
+
+
+def test_equal_quality_with_other_bits_is_red_in_the_exact_lane_only(project):
+    project.makepyfile(test_mine=LANES)
+    project.gate("--rectest-update=new")
+    change(project, DRAWS=1)
+
+    result = project.gate()
+
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*FAIL baseline/exact: mine:train: seed 0: batches is the first to differ*"])
+
+
+def test_other_environment_skips_the_exact_lane_visibly(project, monkeypatch):
+    project.makepyfile(test_mine=LANES)
+    project.gate("--rectest-update=new")
+    monkeypatch.setattr("rectest.training.determinism.cpu_model", lambda: "another-processor")
+
+    result = project.gate()
+
+    assert result.ret == 0
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["*UNCALIBRATED*baseline/exact*no bits are stored for this environment*"])
+
+    assert project.gate("--rectest-update=new").ret == 0
+    stored = json.loads((project.path / FILE).read_text())
+    assert len(stored["exact"]) == 2
+
+
+@pytest.mark.parametrize("damage", ["", "{", '{"schema": 99}', '{"schema": 1, "ensemble": NaN}'])
+def test_a_damaged_baseline_is_red_and_never_repaired_by_itself(project, damage):
+    project.gate("--rectest-update=new")
+    (project.path / FILE).write_text(damage)
+
+    result = project.gate()
+    new = project.gate("--rectest-update=new")
+
+    assert result.ret == new.ret == 1
+    result.stdout.fnmatch_lines(["*NOT MEASURED baseline/ensemble: mine:train: the baseline cannot be read*"])
+    assert (project.path / FILE).read_text() == damage
+    assert project.gate("--rectest-update=failed").ret == 0
+
+
+def test_update_failed_keeps_what_is_green(project):
+    project.gate("--rectest-update=new")
+    before = (project.path / FILE).read_bytes()
+
+    project.gate("--rectest-update=failed")
+
+    assert (project.path / FILE).read_bytes() == before
+
+
+def test_too_few_seeds_are_refused(project):
+    result = project.gate("--rectest-update=new", "--rectest-seeds=4")
+
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*4 seeds cannot carry a gate, at least 8 are needed*"])
+    assert not (project.path / FILE).exists()
+
+
+def test_a_metric_that_vanished_is_not_green(project):
+    project.gate("--rectest-update=new")
+    (project.path / "mine.py").write_text(MINE.replace("recall@10", "recall@20"))
+
+    result = project.gate()
+
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*NOT MEASURED baseline/test/recall@10*"])
