@@ -1,7 +1,8 @@
 """The command ``rectest``: the jobs that are not tests.
 
-One file per command group; each defines ``app``, imports its heavy parts inside its commands, and is named in
-`GROUPS`. This file owns the frame: building the application, and turning expected errors into one line and exit code 2.
+One file per command group; each defines ``app`` (or one ``command``), imports its heavy parts inside its commands, and
+is named in `GROUPS` (or `COMMANDS`). This file owns the frame: building the application, and turning expected errors
+into one line and exit code 2.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["GROUPS", "build_app", "main"]
 
-GROUPS: tuple[str, ...] = ("baseline", "data")
+GROUPS: tuple[str, ...] = ("baseline", "data", "study")
 """Command groups in the order of the help text; ``baseline`` is ``rectest.cli.baseline:app``."""
+
+COMMANDS: tuple[str, ...] = ("train",)
+"""Single commands; ``train`` is ``rectest.cli.train:command``."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -47,6 +51,8 @@ def build_app() -> typer.Typer:
     )
     app.callback()(_root)
     app.command("version")(_version)
+    for name in COMMANDS:
+        app.command(name)(import_module(f"rectest.cli.{name}").command)
     for name in GROUPS:
         app.add_typer(import_module(f"rectest.cli.{name}").app, name=name)
     return app

@@ -7,8 +7,9 @@ every test item sees the same one.
 from __future__ import annotations
 
 import json
+import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,17 +28,23 @@ __all__ = ["Gate", "require_green"]
 EXACT = "baseline/exact"
 
 
-def require_green(item: pytest.Item, results: Sequence[CheckResult], *, of: str = "", calibrated: bool = False) -> None:
+def require_green(
+    item: pytest.Item,
+    results: Sequence[CheckResult],
+    *,
+    of: str = "",
+    red: Callable[[CheckResult], bool] = operator.attrgetter("red"),
+) -> None:
     """Attach `results` to `item` and fail it when one of them is red; an empty list is red too.
 
     Args:
         of: what was trained; it is put before the subject of each result, so that the summary can group them.
-        calibrated: whether UNCALIBRATED is red as well: a gate without a baseline measured nothing.
+        red: which results fail the test.
     """
     __tracebackhide__ = True
     from dataclasses import replace
 
-    from rectest.checks.result import Verdict, render
+    from rectest.checks.result import render
 
     if of:
         results = [r if r.subject == of else replace(r, subject=f"{of}/{r.subject}") for r in results]
@@ -45,9 +52,16 @@ def require_green(item: pytest.Item, results: Sequence[CheckResult], *, of: str 
         attach(item, result)
     if not results:
         pytest.fail("NOT MEASURED: no result at all came out of this check", pytrace=False)
-    red = [r for r in results if r.red or (calibrated and r.verdict is Verdict.UNCALIBRATED)]
-    if red:
-        pytest.fail("\n\n".join(render(result) for result in red), pytrace=False)
+    failed = [render(result) for result in results if red(result)]
+    if failed:
+        pytest.fail("\n\n".join(failed), pytrace=False)
+
+
+def red_in_gate(result: CheckResult) -> bool:
+    """A gate without a baseline measured nothing, so UNCALIBRATED is red; only the exact lane may do without one."""
+    from rectest.checks.result import Verdict
+
+    return result.red or (result.verdict is Verdict.UNCALIBRATED and result.check != EXACT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +78,7 @@ class Gate:
         """
         __tracebackhide__ = True
         results = self.outcome(self.trainer.spec(target, **settings))
-        exact = [r for r in results if r.check == EXACT]
-        require_green(self.item, [r for r in results if r.check != EXACT], calibrated=True)
-        if exact:
-            require_green(self.item, exact)
+        require_green(self.item, results, red=red_in_gate)
         return results
 
     def exact(self, target: Any, **settings: Any) -> list[CheckResult]:
@@ -88,7 +99,7 @@ class Gate:
         """The ensemble lane alone; without a baseline for this environment class it is red."""
         __tracebackhide__ = True
         results = [r for r in self.outcome(self.trainer.spec(target, **settings)) if r.check != EXACT]
-        require_green(self.item, results, calibrated=True)
+        require_green(self.item, results, red=red_in_gate)
         return results
 
     def outcome(self, spec: RunSpec) -> list[CheckResult]:

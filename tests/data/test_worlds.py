@@ -18,6 +18,7 @@ from rectest.errors import DataError, UnknownNameError, WorldError
 
 PINNED = {
     "taste-small": "blake2b:3a075fc85cf66406627f0ed01b7b0d85",
+    "taste-users": "blake2b:27cc212b787de01f403cd212d5387cf0",
     "tiny": "blake2b:06d53423bb9eb1219e3db4c65c7bca84",
     "tiny-cold": "blake2b:0feff6bca288c83a90d3af6b627d8fd1",
     "tiny-equal-times": "blake2b:060972256bb873a81ded4145fc63dd14",

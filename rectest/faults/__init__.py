@@ -1,0 +1,1 @@
+"""Planted faults: what every check must notice, one catalogue per system."""

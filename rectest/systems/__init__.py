@@ -1,0 +1,1 @@
+"""Systems under test: training programs behind one protocol, one folder each."""

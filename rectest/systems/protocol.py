@@ -1,0 +1,254 @@
+"""`System`: what a training program offers, so that one loop can train it and one set of checks can judge it.
+
+A system draws every random number from the `SeedPlan` it is given, on the CPU, and moves the result to the device:
+then neither the device nor the evaluation schedule can change what it trains on. Users subclass `System` for their
+own code; nothing here knows the reference systems.
+
+Shapes: B batch, L sequence, C candidates, V items (ids 1..V, 0 is padding), U users.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from rectest.data.idmap import IdMap
+from rectest.data.world import World
+from rectest.errors import ConfigError
+from rectest.seeding import SeedPlan
+
+__all__ = ["Batch", "EvalSet", "System", "Table", "TrainConfig"]
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+DataT = TypeVar("DataT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The settings every system has; a system's own `Config` inherits them and adds its own."""
+
+    steps: int = 300
+    eval_every: int = 50
+    patience: int | None = None
+    """Evaluations without improvement of `monitor` after which training stops; None trains all steps."""
+
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    eval_block: int = 256
+    """Users scored at once; a performance knob that must not change any metric."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "eval_every", "batch_size", "eval_block"):
+            self.require(name, getattr(self, name) >= 1, "must be at least 1")
+        self.require("learning_rate", self.learning_rate > 0, "must be positive")
+        self.require("patience", self.patience is None or self.patience >= 1, "must be at least 1, or null")
+
+    def require(self, name: str, holds: bool, needed: str) -> None:
+        """Raise a `ConfigError` that names the setting, its value and what was needed, unless it `holds`."""
+        if not holds:
+            raise ConfigError(type(self).__qualname__, name, f"{needed}, got {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One training step's input. Negatives stand apart, because they come from a random stream of their own."""
+
+    inputs: Mapping[str, Tensor]
+    negatives: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on `device`."""
+        return Batch(
+            inputs={name: value.to(device) for name, value in self.inputs.items()},
+            negatives={name: value.to(device) for name, value in self.negatives.items()},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalSet:
+    """The users of one split, what is known of them, what they should be recommended, among what."""
+
+    split: str
+    users: IntArray
+    """[U] dense user ids, in evaluation order."""
+
+    histories: Sequence[IntArray]
+    """Per user, the items known before the relevant ones, oldest first; what the popularity and optimum floors see."""
+
+    relevant: Sequence[IntArray]
+    """Per user, the held-out items; an empty array is a user without relevant items (counted, not scored)."""
+
+    inputs: Mapping[str, Tensor]
+    """The model's input for all users, first dimension U."""
+
+    candidates: IntArray | None = None
+    """[U, C] item ids to rank (the relevant one among them), or None to rank the full catalogue."""
+
+    excluded: Sequence[IntArray] | None = None
+    """Per user, items that are never recommended (seen in training), or None."""
+
+    horizon: int = 1
+    """How many future events the relevant items are drawn from; the optimum is computed for it."""
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """An embedding table as the checks should see it."""
+
+    weight: Tensor
+    space: str = "item"
+    """The id space whose dense indices are its rows."""
+
+    padding_row: int | None = 0
+    norm: float | None = None
+    """The norm that every row promises, where one is promised."""
+
+    moves_untouched: bool = False
+    """Whether the optimizer may move rows that took part in no batch (weight decay on a dense table)."""
+
+
+class System(ABC, Generic[DataT]):
+    """A training program under test. Subclasses set the class attributes and implement the abstract methods."""
+
+    name: ClassVar[str]
+    default_world: ClassVar[str]
+    Config: ClassVar[type[TrainConfig]] = TrainConfig
+    measures: ClassVar[tuple[str, ...]] = ("recall@10", "ndcg@10")
+    """What each evaluation reports; the first is monitored for early stopping and choosing the best step."""
+
+    gate_measures: ClassVar[tuple[str, ...]] = ("recall@10", "ndcg@10")
+    """The measures of the test split that the merge gate compares with the baseline."""
+
+    def __init__(self, config: TrainConfig | None = None) -> None:
+        self.config: Any = config if config is not None else self.Config()
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """Make the system from plain values; unknown keys and wrong types are refused, never ignored.
+
+        Raises:
+            ConfigError: a setting does not exist, or its value has the wrong type or range.
+        """
+        hints = typing.get_type_hints(cls.Config)
+        for key, value in settings.items():
+            if key not in hints:
+                near = difflib.get_close_matches(key, hints, n=1)
+                hint = f", did you mean {near[0]!r}?" if near else ""
+                raise ConfigError(cls.name, key, f"does not exist{hint}; known: {', '.join(sorted(hints))}")
+            if not _fits(value, hints[key]):
+                raise ConfigError(cls.name, key, f"needs {_type_name(hints[key])}, got {value!r}")
+        plain = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+        return cls(cls.Config(**plain))
+
+    def settings(self) -> dict[str, Any]:
+        """The whole configuration as plain values, defaults included; checkpoints carry it."""
+        return dataclasses.asdict(self.config)
+
+    @abstractmethod
+    def prepare(self, world: World, seeds: SeedPlan) -> DataT:
+        """Split the world and index what training needs.
+
+        Raises:
+            WorldError: the world is too small for this system.
+        """
+
+    @abstractmethod
+    def build(self, data: DataT, seeds: SeedPlan) -> nn.Module:
+        """A freshly initialised model on the CPU, drawn from generators seeded by `seeds` only."""
+
+    @abstractmethod
+    def batches(self, data: DataT, seeds: SeedPlan) -> Iterator[Batch]:
+        """An endless stream of batches on the CPU; negatives come from a stream of their own."""
+
+    @abstractmethod
+    def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Named scalar losses; ``total`` is the one that is differentiated."""
+
+    @abstractmethod
+    def eval_set(self, data: DataT, split: str) -> EvalSet:
+        """The users of ``valid`` or ``test``. Calling it twice gives the same set."""
+
+    @abstractmethod
+    def score(self, model: nn.Module, eval_set: EvalSet, rows: slice) -> Tensor:
+        """Scores of the users in `rows`: [B, V+1] (column = item id), or [B, C] where `eval_set` has candidates.
+
+        It draws no random number and changes nothing in the model.
+        """
+
+    @abstractmethod
+    def popularity(self, data: DataT) -> IntArray:
+        """[V+1] how often each item was seen in training; the popularity floor ranks by it."""
+
+    def tables(self, model: nn.Module) -> dict[str, Table]:
+        """The embedding tables by name."""
+        return {}
+
+    def id_maps(self, data: DataT) -> dict[str, IdMap]:
+        """The id maps in use, by id space."""
+        return {}
+
+    def used_rows(self, batch: Batch) -> dict[str, Tensor]:
+        """Per table, the row indices (any shape) that a batch reads; the loop counts them."""
+        return {}
+
+    def scalars(self, model: nn.Module) -> dict[str, float]:
+        """Values worth a curve (similarity weights, gates, counters), read after every step."""
+        return {}
+
+    def input_facts(self, data: DataT) -> dict[str, Any]:
+        """Plain values about the prepared data (sizes, digests) to keep in the record."""
+        return {}
+
+    def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """Adam at the configured learning rate over every parameter."""
+        return torch.optim.Adam(model.parameters(), lr=self.config.learning_rate)
+
+    def step(self, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str, Tensor]:
+        """One optimizer step; returns the losses it was taken on. Gradients stay readable afterwards."""
+        optimizer.zero_grad(set_to_none=True)
+        losses = self.losses(model, batch)
+        losses["total"].backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return losses
+
+    def oracle_scores(self, world: World, eval_set: EvalSet) -> FloatArray | None:
+        """[U, V+1] Bayes-optimal scores where the world knows them, else None."""
+        if world.oracle is None:
+            return None
+        return world.oracle.scores(eval_set.histories, horizon=eval_set.horizon)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, option) for option in typing.get_args(hint))
+    if origin is typing.Literal:
+        return value in typing.get_args(hint)
+    if origin is tuple:
+        return isinstance(value, list | tuple) and all(_fits(v, typing.get_args(hint)[0]) for v in value)
+    if hint is type(None):
+        return value is None
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _type_name(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
