@@ -73,7 +73,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
     terminalreporter.section("rectest")
     results = [result for _, result in collector.found()]
-    for line in summary_lines(results, width=_width(), notes=[*_environment_notes(collector), *notes]):
+    notes = [*_environment_notes(collector), *notes]
+    verbose = config.get_verbosity() > 0
+    for line in summary_lines(results, width=_width(), notes=notes, verbose=verbose):
         terminalreporter.write_line(line)
 
 

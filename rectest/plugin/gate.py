@@ -47,7 +47,7 @@ def require_green(
     from rectest.checks.result import render
 
     if of:
-        results = [r if r.subject == of else replace(r, subject=f"{of}/{r.subject}") for r in results]
+        results = [replace(r, subject=_owned(r.subject, of)) for r in results]
     for result in results:
         attach(item, result)
     if not results:
@@ -55,6 +55,12 @@ def require_green(
     failed = [render(result) for result in results if red(result)]
     if failed:
         pytest.fail("\n\n".join(failed), pytrace=False)
+
+
+def _owned(subject: str, of: str) -> str:
+    """``comirec`` and ``comirec test`` become ``comirec`` and ``comirec/test``; ``item`` becomes ``comirec/item``."""
+    rest = subject.removeprefix(of).strip() if subject.partition(" ")[0] == of else subject
+    return f"{of}/{rest}" if rest else of
 
 
 def red_in_gate(result: CheckResult) -> bool:

@@ -1,21 +1,29 @@
-"""The terminal section: one line per system and property, with verdict, figure, baseline and limit."""
+"""The terminal section: one line per system and property, with verdict, figure, baseline and limit.
+
+A family of properties that is green throughout is one line with an example; everything that is not green, and every
+comparison with a baseline, has lines of its own. Verbose output has a line for each result.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from textwrap import wrap
 
 from rectest.checks.result import CheckResult, Verdict
 
 __all__ = ["counts_line", "summary_lines"]
 
-_INDENT = "  "
 _GAP = "  "
+_NAME_WIDTH = 26
+_NEVER_FOLDED = ("baseline",)
+"""Families whose every number is what the reader came for."""
 
 
-def summary_lines(results: Sequence[CheckResult], *, width: int = 100, notes: Iterable[str] = ()) -> list[str]:
-    """The section's lines for results in the order in which they came, grouped by subject.
+def summary_lines(
+    results: Sequence[CheckResult], *, width: int = 100, notes: Iterable[str] = (), verbose: bool = False
+) -> list[str]:
+    """The section's lines, grouped by what was trained, in the order in which results came.
 
     Cells that do not fit go to the next line; nothing is cut off. Advice is printed for what is not green.
 
@@ -26,16 +34,13 @@ def summary_lines(results: Sequence[CheckResult], *, width: int = 100, notes: It
       PASS  chance  0.34  limit > 0.04
     1 property: 1 PASS
     """
-    lines = [piece for note in notes for piece in wrap(note, width, subsequent_indent=_INDENT)]
+    lines = [piece for note in notes for piece in wrap(note, width, subsequent_indent=_GAP)]
     groups: dict[str, list[CheckResult]] = {}
     for result in results:
-        groups.setdefault(_group(result.subject), []).append(result)
-    verdict_width = max((len(r.verdict) for r in results), default=0)
-    name_width = max((len(_label(r)) for r in results), default=0)
+        groups.setdefault(result.subject.partition("/")[0], []).append(result)
     for subject, members in groups.items():
-        lines.append(subject)
-        for member in members:
-            lines += _row(member, verdict_width, name_width, width)
+        rows = [(str(r.verdict), *_row(r)) for r in members] if verbose else list(_folded(members))
+        lines += [subject, *_table(rows, width)]
     lines.append(counts_line(results))
     return lines
 
@@ -48,33 +53,53 @@ def counts_line(results: Sequence[CheckResult]) -> str:
     return f"{len(results)} {noun}: {parts or 'nothing was measured'}"
 
 
-def _group(subject: str) -> str:
-    return subject.partition("/")[0]
+Row = tuple[str, str, list[str]]
+"""Verdict, name and cells of one line."""
 
 
-def _label(result: CheckResult) -> str:
+def _folded(members: Sequence[CheckResult]) -> Iterator[Row]:
+    families: dict[str, list[CheckResult]] = {}
+    for result in members:
+        families.setdefault(result.check.partition("/")[0], []).append(result)
+    for family, found in families.items():
+        green = [result for result in found if result.verdict is Verdict.PASS]
+        if family in _NEVER_FOLDED or len(green) == 1:
+            green = []
+        yield from ((str(r.verdict), *_row(r)) for r in found if r not in green)
+        if green:
+            name, cells = _row(green[0])
+            example = f"{len(green)} of {len(found)}, e.g. {name.removeprefix(f'{family}/')}: {cells[0]}"
+            yield str(Verdict.PASS), family, [example, *cells[1:]]
+
+
+def _row(result: CheckResult) -> tuple[str, list[str]]:
     rest = result.subject.partition("/")[2]
-    return f"{result.check} [{rest}]" if rest else result.check
-
-
-def _row(result: CheckResult, verdict_width: int, name_width: int, width: int) -> list[str]:
-    head = f"{_INDENT}{result.verdict:<{verdict_width}}{_GAP}{_label(result):<{name_width}}{_GAP}"
     cells = [result.figure]
     cells += [f"baseline {result.expected}"] if result.expected else []
     cells += [f"limit {result.limit}"] if result.limit else []
-    if result.verdict is not Verdict.PASS:
-        cells += [f"next: {result.advice}"] if result.advice else []
-    indent = " " * min(len(head), width // 3)
-    body_width = max(width - len(head), 24)
-    rows = _flow(cells, body_width)
-    return [f"{head}{rows[0]}".rstrip(), *(f"{indent}{row}" for row in rows[1:])]
+    cells += [f"next: {result.advice}"] if result.advice and result.verdict is not Verdict.PASS else []
+    return (f"{result.check} [{rest}]" if rest else result.check), cells
 
 
-def _flow(cells: Sequence[str], width: int) -> list[str]:
-    rows: list[str] = []
+def _table(rows: Sequence[Row], width: int) -> list[str]:
+    verdict_width = max(len(verdict) for verdict, _, _ in rows)
+    name_width = min(max(len(name) for _, name, _ in rows), _NAME_WIDTH)
+    lines = []
+    for verdict, name, cells in rows:
+        head = f"{_GAP}{verdict:<{verdict_width}}{_GAP}{name:<{name_width}}{_GAP}"
+        indent = " " * (2 * len(_GAP) + verdict_width + 2)
+        lines += _flow(head, cells, width=width, indent=indent)
+    return lines
+
+
+def _flow(head: str, cells: Sequence[str], *, width: int, indent: str) -> list[str]:
+    """`head` and then the cells, each on the current line where it fits there, else on the next."""
+    lines = [head]
     for cell in cells:
-        if rows and len(rows[-1]) + len(_GAP) + len(cell) <= width:
-            rows[-1] += f"{_GAP}{cell}"
-        else:
-            rows += wrap(cell, width) or [""]
-    return rows or [""]
+        joined = lines[-1] + ("" if lines[-1] == head else _GAP) + cell
+        if len(joined) <= width:
+            lines[-1] = joined
+            continue
+        first = wrap(cell, width, initial_indent=lines[-1] if lines[-1] == head else indent, subsequent_indent=indent)
+        lines = [*lines[:-1], *first] if lines[-1] == head else [*lines, *first]
+    return [line.rstrip() for line in lines]
