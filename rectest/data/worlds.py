@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rectest.data.files import load_file_world, names_a_file
 from rectest.data.generate import draw_behaviours, draw_histories, draw_lengths, draw_times
 from rectest.data.idmap import IdMap
 from rectest.data.interactions import Interactions
@@ -180,9 +181,14 @@ WORLDS: dict[str, WorldSpec] = {
 
 
 def load_world(name: str, *, data_dir: Path | None = None) -> World:
-    """A synthetic world by name, or ``ml-100k`` from the cache in `data_dir` (``rectest data ml-100k`` gets it)."""
+    """A synthetic world by name, ``ml-100k`` from the cache in `data_dir`, or a file of the user's as ``FORMAT:PATH``.
+
+    ``rectest data ml-100k`` fills the cache; the formats are those of `rectest.data.files`.
+    """
     if name in WORLDS:
         return make_world(WORLDS[name])
     if name == _MOVIELENS:
         return load_ml100k(data_dir)
+    if names_a_file(name):
+        return load_file_world(name)
     raise UnknownNameError("world", name, [*WORLDS, _MOVIELENS])

@@ -1,0 +1,96 @@
+"""README.md is true: its example is run as written, its options, checks and commands exist, its two lines are two."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from rectest.cli import build_app
+from rectest.plugin.options import add_options
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def file_in_readme(name):
+    """The code block below ``<!-- file: name -->``."""
+    found = re.search(rf"<!-- file: {re.escape(name)} -->\n\n```python\n(.*?)```", README, re.DOTALL)
+    assert found, f"README.md has no {name}"
+    return found.group(1)
+
+
+def setup_lines():
+    return re.findall(r"^python3 -m venv .*$", README, re.MULTILINE)
+
+
+def test_it_opens_with_exactly_two_lines():
+    first, second = setup_lines()
+
+    assert "pytest -m gate" in first
+    assert second.endswith(".venv/bin/pytest")
+    assert README.index(second) < README.index("## ")
+
+
+def test_ci_takes_its_command_from_here():
+    script = (ROOT / ".ci" / "run").read_text()
+
+    assert "README.md" in script
+    assert "lines[1]" in script
+    assert "pip install" not in script
+
+
+def test_the_example_works_as_written(pytester, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("CI", raising=False)
+    for name in ("my_training.py", "test_my_training.py"):
+        (pytester.path / name).write_text(file_in_readme(name))
+
+    first = pytester.runpytest_subprocess("-m", "gate", "--rectest-update=new", "--rectest-seeds=8")
+    (pytester.path / "my_training.py").write_text(file_in_readme("my_training.py").replace("lr=0.03", "lr=0.003"))
+    second = pytester.runpytest_subprocess("-m", "gate", "-k", "quality")
+
+    assert first.ret == 0
+    first.assert_outcomes(passed=7)
+    assert (pytester.path / "baselines" / "cpu" / "my_training+train.json").exists()
+    assert second.ret == 1
+    second.stdout.fnmatch_lines(["*FAIL baseline/test/recall@5*"])
+
+
+def test_every_option_is_described_and_exists():
+    class Collects:
+        def __init__(self):
+            self.names = set()
+
+        def getgroup(self, *_):
+            return self
+
+        def addoption(self, name, **_):
+            self.names.add(name)
+
+        def addini(self, *_, **__):
+            pass
+
+    parser = Collects()
+    add_options(parser)
+    named = set(re.findall(r"--rectest-[a-z-]+", README))
+
+    assert named == parser.names
+
+
+def test_every_command_exists():
+    app = build_app()
+    known = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
+    named = set(re.findall(r"`rectest ([a-z]+)", README))
+
+    assert named <= known
+    assert {"train", "study", "baseline", "data", "faults"} <= named
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "rectest" / "checks").glob("[a-z]*.py")))
+def test_every_check_family_is_described(name):
+    helpers = {"result", "tolerance", "norms", "tablescan", "table_signal"}
+    called = {"reproducible": "`reproducible`", "chance": "`chance`"}
+
+    assert name in helpers or called.get(name, f"`{name}`") in README
