@@ -63,5 +63,8 @@ def _git(folder: Path, *args: str) -> str | None:
 
 def _command(argv: Sequence[str]) -> str:
     """The command line without the folder of its program, which differs from machine to machine."""
-    words = [Path(argv[0]).name, *argv[1:]] if argv else []
-    return shlex.join(words).encode(errors="replace").decode()
+    if not argv:
+        return ""
+    program = Path(argv[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    return shlex.join([name, *argv[1:]]).encode(errors="replace").decode()

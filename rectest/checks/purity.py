@@ -6,12 +6,14 @@ still reported, because the same code in a plain loop would make every curve dep
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from rectest.checks.result import CheckResult, judged, not_measured
+from rectest.checks.reproducible import SETUP_STAGES, Divergence, Tape, comparable, first_divergence, tape_of
+from rectest.checks.result import CheckResult, judged, not_measured, sample
 from rectest.record import RunRecord
 
-__all__ = ["purity"]
+__all__ = ["purity", "schedule_independent"]
 
 
 def purity(record: RunRecord) -> list[CheckResult]:
@@ -83,4 +85,64 @@ def _globals(subject: str, changed: dict[str, str]) -> CheckResult:
         limit="no change",
         detail="every other model of this process is trained under that setting too" if changed else "",
         advice="set it where it is needed and put it back, not at import",
+    )
+
+
+def schedule_independent(first: RunRecord, second: RunRecord) -> list[CheckResult]:
+    """Whether two runs that are only evaluated at other steps train on the same batches to the same bits.
+
+    Compares the tape of every stage (id map to parameters, and the states of the global generators) over the common
+    steps; early stopping may end one run sooner. Specs or environments that differ in more than ``eval_every``, and
+    schedules that look at the same steps, are NOT MEASURED.
+    """
+    subject = first.spec.system
+    if problem := _no_two_schedules(first, second):
+        advice = "train the same spec twice, once with another eval_every"
+        return [not_measured("purity/schedule", subject, problem, advice=advice)]
+    common = min(len(record["tape/loss"]) for record in (first, second))
+    tapes = [_first_steps(tape_of(record), common) for record in (first, second)]
+    found = first_divergence(*tapes, tensors=first.facts.get("tape"))
+    return [_schedule(subject, found, common, _looks(first, common) ^ _looks(second, common))]
+
+
+def _no_two_schedules(first: RunRecord, second: RunRecord) -> str:
+    """Why the records cannot show the influence of the schedule, or nothing."""
+    aligned = replace(second, spec=second.spec.with_(eval_every=first.spec.eval_every))
+    if reasons := comparable(first, aligned):
+        return f"not comparable: {'; '.join(reasons)}"
+    missing = [
+        stage
+        for stage in ("batch", "loss", "parameters")
+        if f"tape/{stage}" not in first or f"tape/{stage}" not in second
+    ]
+    if missing:
+        return f"no tape of {sample(missing)}"
+    common = min(len(record["tape/loss"]) for record in (first, second))
+    if _looks(first, common) == _looks(second, common):
+        return f"both runs were evaluated after the same of their {common} common steps"
+    return ""
+
+
+def _looks(record: RunRecord, common: int) -> frozenset[int]:
+    """The evaluated steps that can still change a common one: those before the last."""
+    return frozenset(int(step) for step in record.arrays.get("eval/steps", ()) if step < common)
+
+
+def _first_steps(tape: Tape, num_steps: int) -> Tape:
+    return {stage: marks if stage in SETUP_STAGES else marks[:num_steps] for stage, marks in tape.items()}
+
+
+def _schedule(subject: str, found: Divergence | None, num_steps: int, moved: frozenset[int]) -> CheckResult:
+    looked = f"evaluations after steps {sample(sorted(moved))} were in one run only"
+    return judged(
+        "purity/schedule",
+        subject,
+        ok=found is None,
+        figure=f"{num_steps} steps bit-equal under two schedules"
+        if found is None
+        else f"first difference: {found.where}",
+        expected="every training step bit-equal",
+        worst="" if found is None else looked,
+        detail=looked if found is None else f"how often one looks changes what is trained on; {found.explanation}",
+        advice="give the evaluation a generator of its own, and look for state that scoring leaves in the system",
     )

@@ -1,12 +1,28 @@
-"""What several commands read from the command line: settings of a system as ``key=value``."""
+"""What several commands read from the command line: what to train, and its settings as ``key=value``."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-__all__ = ["parse_settings"]
+__all__ = ["import_path", "parse_settings", "parse_target"]
+
+
+def parse_target(text: str) -> str:
+    """A registered name or ``module:attribute`` as it is, ``file.py:attribute`` with the absolute path of the file.
+
+    Children have a working directory of their own, in which a relative path leads nowhere.
+    """
+    file, _, attribute = text.rpartition(":")
+    return f"{Path(file).resolve()}:{attribute}" if file.endswith(".py") else text
+
+
+def import_path() -> list[str]:
+    """Where children look for modules: where this process does, and in the folder that the command was called in."""
+    return list(dict.fromkeys([*sys.path, str(Path.cwd())]))
 
 
 def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:

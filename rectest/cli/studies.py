@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rectest.checks.result import CheckResult
     from rectest.record import RunRecord, RunSpec
+    from rectest.systems.protocol import System
 
-__all__ = ["REPORT_SEEDS", "STUDIES", "Study"]
+__all__ = ["REPORT_SEEDS", "STUDIES", "Study", "require_system"]
 
 REPORT_SEEDS = (19, 42, 2024)
 """The seeds that report 000 asks for."""
@@ -36,7 +37,12 @@ class Study:
 
 def _before_after(spec: RunSpec) -> dict[str, list[RunSpec]]:
     """Three repetitions each of one seed: as reported, as the code really was, and with a stream of its own."""
+    from rectest.errors import RectestError
+
     faults = "rectest.faults.comirec"
+    if spec.system != "comirec":
+        msg = f"this study plants faults made for comirec, not for {spec.system}; use --system comirec"
+        raise RectestError(msg)
     return {
         "as reported: an unseeded generator": _repeat(spec.with_(plant=f"{faults}:unseeded_iterator")),
         "as it was: the seeded global one": _repeat(spec.with_(plant=f"{faults}:shared_global_rng")),
@@ -69,9 +75,12 @@ def _judge_seeds(records: Records, metric: str) -> list[CheckResult]:
 
 
 def _phases(spec: RunSpec) -> dict[str, list[RunSpec]]:
-    """The same seeds, evaluated often enough that the curve reaches the report's late phase (evaluation 51)."""
-    steps = spec.steps or _default(spec, "steps")
-    return _seeds(spec.with_(steps=steps, eval_every=max(1, steps // 60), config={**spec.config, "patience": None}))
+    """The same seeds, evaluated often enough that the curve reaches the report's late phase (evaluation 51).
+
+    An `eval_every` among the settings is kept.
+    """
+    config = {"eval_every": max(1, (spec.steps or _default(spec, "steps")) // 60), **spec.config, "patience": None}
+    return _seeds(spec.with_(config=config))
 
 
 def _judge_phases(records: Records, metric: str) -> list[CheckResult]:
@@ -81,8 +90,8 @@ def _judge_phases(records: Records, metric: str) -> list[CheckResult]:
 
 
 def _negatives(spec: RunSpec) -> dict[str, list[RunSpec]]:
-    """Half, as many and twice as many negatives a row as the system has by default, under the report's seeds."""
-    usual = int(spec.config.get("neg_num", _default(spec, "neg_num")))
+    """Half, as many and twice as many negatives a row as asked for or usual, under the report's seeds."""
+    usual = int(_default(spec, "neg_num"))
     counts = sorted({max(1, usual // 2), usual, 2 * usual})
     return {
         f"neg_num {count}": [spec.with_(seed=seed, config={**spec.config, "neg_num": count}) for seed in REPORT_SEEDS]
@@ -104,6 +113,7 @@ def _judge_arms_by_seed(records: Records, metric: str) -> list[CheckResult]:
 
 def _fixed_order(spec: RunSpec) -> dict[str, list[RunSpec]]:
     """Users in turn instead of at random: what the order is worth, under the report's seeds."""
+    _default(spec, "order")
     return {
         order: [spec.with_(seed=seed, config={**spec.config, "order": order}) for seed in REPORT_SEEDS]
         for order in ("random", "fixed")
@@ -135,18 +145,24 @@ def _repeat(spec: RunSpec, *, times: int = 3) -> list[RunSpec]:
 
 
 def _default(spec: RunSpec, setting: str) -> Any:
-    """A setting's value where the spec leaves it to the system.
+    """A setting's value under the spec's config, the system's default where the config leaves it out.
 
     Raises:
         ConfigError: the system has no such setting, so the study says nothing about it.
     """
     from rectest.errors import ConfigError
-    from rectest.systems.registry import make_system
 
-    settings = make_system(spec.system, spec.config).settings()
+    settings = require_system(spec).settings()
     if setting not in settings:
         raise ConfigError(spec.system, setting, "does not exist; this study varies it")
     return settings[setting]
+
+
+def require_system(spec: RunSpec) -> System[Any]:
+    """The system of the spec, found and configured here, so that a mistake is named before anything is trained."""
+    from rectest.systems.registry import make_system
+
+    return make_system(spec.system, spec.config)
 
 
 STUDIES = {

@@ -1,7 +1,8 @@
 """Faults for `AdaptiveSASRec`: what really went wrong in report 002's system, and classics of next-item training.
 
 Every plant takes the clean system and returns one with the same settings that is wrong in one place. Plants for an
-optional feature switch that feature on, because a fault in something unused cannot show.
+optional feature switch that feature on, because a fault in something unused cannot show; the catalogue names the
+settings, so that the clean system can be trained with the feature on too.
 
 Shapes: B batch, L sequence, D embedding, V items, U users.
 """
@@ -9,7 +10,7 @@ Shapes: B batch, L sequence, D embedding, V items, U users.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -48,6 +49,10 @@ __all__ = [
 ]
 
 Faulty = TypeVar("Faulty", bound=AdaptiveSASRec)
+
+_SMART: Mapping[str, Any] = {"smart_negatives": True}
+_BLEND: Mapping[str, Any] = {"adaptive": True, "similarity": ("dot", "cosine", "scaled", "bilinear")}
+"""Report 002's full blend."""
 
 
 def _planted(kind: type[Faulty], system: System[Any], **changes: Any) -> Faulty:
@@ -198,18 +203,17 @@ class _IdAsPopularity(_OtherSchedule):
 
 def inert_smart_negatives(system: System[Any]) -> System[Any]:
     """int(1 * ratio) popular negatives of one: always 0, whatever the curriculum says (report 002)."""
-    return _planted(_InertSmartNegatives, system, smart_negatives=True)
+    return _planted(_InertSmartNegatives, system, **_SMART)
 
 
 def id_as_popularity(system: System[Any]) -> System[Any]:
     """Popularity is guessed as id^-0.75 and never counted (report 002); ids say nothing about popularity."""
-    return _planted(_IdAsPopularity, system, smart_negatives=True)
+    return _planted(_IdAsPopularity, system, **_SMART)
 
 
 def serve_with_dot(system: System[Any]) -> System[Any]:
     """Trained with report 002's full blend, served by inner product."""
-    full = ("dot", "cosine", "scaled", "bilinear")
-    return _planted(AdaptiveSASRec, system, adaptive=True, similarity=full, serve_with="dot")
+    return _planted(AdaptiveSASRec, system, **_BLEND, serve_with="dot")
 
 
 class _NoisyStates(SASRec):
@@ -301,10 +305,17 @@ def constant_scores(system: System[Any]) -> System[Any]:
     return _planted(_ConstantScores, system)
 
 
-def _fault(plant: Callable[[System[Any]], System[Any]], *turns_red: str) -> Fault:
-    about = " ".join((plant.__doc__ or "").split())
-    place = f"{plant.__module__}:{plant.__name__}"
-    return Fault(name=plant.__name__, plant=place, system=AdaptiveSASRec.name, turns_red=turns_red, about=about)
+def _fault(
+    plant: Callable[[System[Any]], System[Any]], *turns_red: str, settings: Mapping[str, Any] | None = None
+) -> Fault:
+    return Fault(
+        name=plant.__name__,
+        plant=f"{plant.__module__}:{plant.__name__}",
+        system=AdaptiveSASRec.name,
+        turns_red=turns_red,
+        about=" ".join((plant.__doc__ or "").split()),
+        settings=settings or {},
+    )
 
 
 CATALOGUE = (
@@ -314,9 +325,9 @@ CATALOGUE = (
     _fault(unseeded_negatives, "reproducible"),
     _fault(evaluation_steals_rng, "purity/schedule"),
     _fault(positives_as_negatives, "baseline", "effect"),
-    _fault(inert_smart_negatives, "effect"),
-    _fault(id_as_popularity, "effect"),
-    _fault(serve_with_dot, "effect"),
+    _fault(inert_smart_negatives, "effect", settings=_SMART),
+    _fault(id_as_popularity, "effect", settings=_SMART),
+    _fault(serve_with_dot, "effect", settings=_BLEND),
     _fault(dropout_in_eval, "purity/random"),
     _fault(time_reversed, "floor/optimum", "baseline"),
     _fault(recall_drop, "baseline"),

@@ -36,8 +36,10 @@ __all__ = [
     "padding_row_trains",
     "padding_sampled",
     "recall_drop",
+    "seed_ignored",
     "seen_not_masked",
     "shared_global_rng",
+    "truncated_vocabulary",
     "unseeded_iterator",
     "unseeded_negatives",
     "unsorted_ids",
@@ -45,6 +47,11 @@ __all__ = [
 
 CONFUSED_EVERY = 7
 """`recall_drop` confuses every seventh evaluated user, which costs about a tenth of the recall."""
+
+LATE_ITEMS = 5
+"""How many of the last items `truncated_vocabulary` forgets."""
+
+_CONSTANT = SeedPlan(root=42)
 
 
 def _replanted(system: System[Any], faulty: type[ComiRec]) -> ComiRec:
@@ -238,6 +245,32 @@ def seen_not_masked(system: System[Any]) -> System[Any]:
     return _replanted(system, _SeenNotMasked)
 
 
+class _SeedIgnored(ComiRec):
+    def build(self, data: UserData, seeds: SeedPlan) -> UserModel:
+        del seeds  # that is the fault
+        return super().build(data, _CONSTANT)
+
+    def batches(self, data: UserData, seeds: SeedPlan) -> Iterator[Batch]:
+        del seeds  # that is the fault
+        return super().batches(data, _CONSTANT)
+
+
+def seed_ignored(system: System[Any]) -> System[Any]:
+    """A constant is written where the seed belongs: every seed gives the same run, and no spread is ever seen."""
+    return _replanted(system, _SeedIgnored)
+
+
+class _TruncatedVocabulary(ComiRec):
+    def id_maps(self, data: UserData) -> dict[str, IdMap]:
+        maps = super().id_maps(data)
+        return {**maps, "item": IdMap(raws=maps["item"].raws[:-LATE_ITEMS], first_index=1)}
+
+
+def truncated_vocabulary(system: System[Any]) -> System[Any]:
+    """The item map was saved before the last items came: they are trained and served, and have no name."""
+    return _replanted(system, _TruncatedVocabulary)
+
+
 def _fault(planter: Callable[[System[Any]], System[Any]], *turns_red: str) -> Fault:
     about = " ".join((planter.__doc__ or "").split())
     name = planter.__name__
@@ -251,7 +284,7 @@ CATALOGUE = (
     _fault(hash_order_vocab, "reproducible"),
     _fault(logq_sign, "baseline"),
     _fault(logq_missing, "baseline"),
-    _fault(unsorted_ids, "baseline"),
+    _fault(unsorted_ids, "effect", "baseline"),
     _fault(padding_row_trains, "embeddings/padding_row"),
     _fault(padding_sampled, "embeddings/padding_row"),
     _fault(dummy_target_readout, "baseline"),
@@ -259,5 +292,7 @@ CATALOGUE = (
     _fault(learning_rate_halved, "baseline"),
     _fault(mapping_shift, "floor/popularity", "chance"),
     _fault(seen_not_masked, "baseline"),
+    _fault(seed_ignored, "seed_liveness", "fluctuation/seeds"),
+    _fault(truncated_vocabulary, "mapping"),
 )
 """Every fault above; `plant` in a `RunSpec` takes ``fault.plant``."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rectest.record import RunSpec
 
 __all__ = ["Fault"]
 
@@ -28,6 +32,10 @@ class Fault:
     about: str
     """One sentence: what is wrong and where it happened."""
 
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What is switched on for the fault to matter, as in ``RunSpec.config``. The clean system under the same settings
+    is what the faulty one is compared with, and must be green itself."""
+
     def __post_init__(self) -> None:
         if not _PLANT.fullmatch(self.plant):
             msg = f"fault {self.name!r}: plant must look like module:function, got {self.plant!r}"
@@ -35,7 +43,12 @@ class Fault:
         if not self.turns_red:
             msg = f"fault {self.name!r}: turns_red must name at least one check"
             raise ValueError(msg)
-        for field in ("name", "system", "about"):
-            if not getattr(self, field):
-                msg = f"fault {self.name!r}: {field} must not be empty"
+        for key in ("name", "system", "about"):
+            if not getattr(self, key):
+                msg = f"fault {self.name!r}: {key} must not be empty"
                 raise ValueError(msg)
+
+    @property
+    def spec(self) -> RunSpec:
+        """The faulty training at the system's defaults, but for `settings`."""
+        return RunSpec(system=self.system, plant=self.plant, config=self.settings)

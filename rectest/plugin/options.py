@@ -41,15 +41,16 @@ class Options:
 
     @classmethod
     def of(cls, config: pytest.Config) -> Options:
-        """Read them from a configured pytest."""
+        """Read them from a configured pytest.
+
+        Paths on the command line are relative to the folder that pytest was called in, the ini's to its root.
+        """
         given = config.getoption
-        folder = given("rectest_baselines") or config.getini("rectest_baseline_dir") or "baselines"
-        candidates = given("rectest_candidates")
-        json_path = given("rectest_json")
+        stored = config.rootpath / (config.getini("rectest_baseline_dir") or "baselines")
         return cls(
             update=given("rectest_update"),
-            baselines=config.rootpath / folder,
-            candidates=None if candidates is None else config.invocation_params.dir / candidates,
+            baselines=_given_path(config, "rectest_baselines") or stored,
+            candidates=_given_path(config, "rectest_candidates"),
             world=given("rectest_world"),
             device=given("rectest_device"),
             deadline=given("rectest_deadline"),
@@ -57,7 +58,7 @@ class Options:
             seeds=given("rectest_seeds"),
             gate_seeds=given("rectest_gate_seeds"),
             reason=given("rectest_reason"),
-            json_path=None if json_path is None else config.invocation_params.dir / json_path,
+            json_path=_given_path(config, "rectest_json"),
             allow_no_gpu=given("rectest_allow_no_gpu"),
         )
 
@@ -145,6 +146,11 @@ def register_markers(config: pytest.Config) -> None:
         config.addinivalue_line("markers", line)
 
 
+def _given_path(config: pytest.Config, option: str) -> Path | None:
+    given = config.getoption(option)
+    return None if given is None else config.invocation_params.dir / given
+
+
 def _positive_float(text: str) -> float:
     try:
         value = float(text)
@@ -165,8 +171,8 @@ def _positive_int(text: str) -> int:
 
 
 def _device(text: str) -> str:
-    kind, _, index = text.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+    kind, colon, index = text.partition(":")
+    if kind not in ("cpu", "cuda") or (colon and not (index.isascii() and index.isdigit())):
         msg = f"must be cpu, cuda or cuda:N, got {text!r}"
         raise argparse.ArgumentTypeError(msg)
     return text

@@ -1,11 +1,13 @@
 """The run cache: each `RunSpec` is trained once per test run, whatever number of workers and tests ask for it.
 
 Entries are files under the temporary folder that all xdist workers share, each guarded by a file lock. A failed
-training is remembered too: every test that needs it fails with the same message at once.
+training is remembered too: every test that needs it fails with the same message at once. An entry that cannot be
+read (a full disk, a killed worker) is no entry: the spec is trained again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from rectest.training.launch import Launch
 
 __all__ = ["RunCache"]
+
+PATIENCE = 60.0
+"""Seconds beyond its deadline that somebody else's training of the same spec is waited for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +44,13 @@ class RunCache:
         from rectest.errors import ChildFailed
 
         how = self.how(spec)
-        name = f"{spec.key}-{how.hash_seed}"
+        name, patience = f"{spec.key}-{how.hash_seed}", how.deadline + PATIENCE
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(self.folder / f"{name}.lock", timeout=how.deadline + 60):
+            with FileLock(self.folder / f"{name}.lock", timeout=patience):
                 return self._recall(name) or self._train(name, spec, how)
         except Timeout as e:
-            detail = f"another worker has been training it for over {how.deadline + 60:g} s; is that process alive?"
+            detail = f"another worker has been training it for over {patience:g} s; is that process alive?"
             raise ChildFailed(spec.describe(), reason="deadline", detail=detail) from e
 
     def get_many(self, specs: Sequence[RunSpec], *, processes: int) -> list[RunRecord]:
@@ -54,15 +59,20 @@ class RunCache:
             return list(pool.map(self.get, specs))
 
     def _recall(self, name: str) -> RunRecord | None:
-        from rectest.errors import ChildFailed
+        """What an earlier request left: its record, its failure as an exception, or None."""
+        from rectest.errors import ChildFailed, RecordError
         from rectest.record import RunRecord
 
         failure = self.folder / f"{name}.failed.json"
         if failure.exists():
-            kept = json.loads(failure.read_text())
-            raise ChildFailed(kept["what"], reason=kept["reason"], detail=kept["detail"], log=kept["log"])
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                kept = json.loads(failure.read_text())
+                raise ChildFailed(kept["what"], reason=kept["reason"], detail=kept["detail"], log=kept["log"])
         path = self.folder / f"{name}.safetensors"
-        return RunRecord.load(path) if path.exists() else None
+        if path.exists():
+            with contextlib.suppress(RecordError):
+                return RunRecord.load(path)
+        return None
 
     def _train(self, name: str, spec: RunSpec, how: Launch) -> RunRecord:
         from rectest.errors import ChildFailed
@@ -82,4 +92,4 @@ class RunCache:
 
 
 def _seconds(record: RunRecord) -> float:
-    return sum(v for k, v in record.facts.get("timing", {}).items() if k != "peak_rss_mib")
+    return sum(float(v) for k, v in record.facts.get("timing", {}).items() if k != "peak_rss_mib")

@@ -48,8 +48,18 @@ class Trainer:
         if isinstance(target, RunSpec):
             return target.with_(**settings) if settings else target
         name = self._name(target)
-        defaults = {"world": self.options.world, "device": self.options.device}
+        defaults = {"world": self._world(name), "device": self.options.device}
         return RunSpec(system=name, **{**defaults, **settings})
+
+    def _world(self, system: str) -> str:
+        """The world that was asked for; a system's default world is called by no name, so that it is one world."""
+        if not self.options.world:
+            return ""
+        from rectest.data.files import absolute_world
+        from rectest.systems.registry import SYSTEMS, resolve
+
+        default = resolve(system).default_world if system in SYSTEMS else ""
+        return "" if self.options.world == default else absolute_world(self.options.world)
 
     def __call__(self, target: Any, **settings: Any) -> RunRecord:
         """Train `target` and return its record; a failed training fails the test with one clear message."""

@@ -6,9 +6,9 @@ comparison with a baseline, has lines of its own. Verbose output has a line for 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from textwrap import wrap
 
 from rectest.checks.result import CheckResult, Verdict
 
@@ -25,7 +25,8 @@ def summary_lines(
 ) -> list[str]:
     """The section's lines, grouped by what was trained, in the order in which results came.
 
-    Cells that do not fit go to the next line; nothing is cut off. Advice is printed for what is not green.
+    Cells that do not fit go to the next line; nothing is cut off and no word is broken, because words are paths and
+    commands to copy: a line is longer than `width` only where one word is. Advice is printed for what is not green.
 
     >>> from rectest.checks.result import CheckResult, Verdict
     >>> line = CheckResult(check="chance", subject="comirec", verdict=Verdict.PASS, figure="0.34", limit="> 0.04")
@@ -34,15 +35,14 @@ def summary_lines(
       PASS  chance  0.34  limit > 0.04
     1 property: 1 PASS
     """
-    lines = [piece for note in notes for piece in wrap(note, width, subsequent_indent=_GAP)]
+    lines = [line for note in notes for line in _fill("", note, width=width, indent=_GAP)]
     groups: dict[str, list[CheckResult]] = {}
     for result in results:
-        groups.setdefault(result.subject.partition("/")[0], []).append(result)
+        groups.setdefault(_owner_and_rest(result.subject)[0], []).append(result)
     for subject, members in groups.items():
         rows = [(str(r.verdict), *_row(r)) for r in members] if verbose else list(_folded(members))
-        lines += [subject, *_table(rows, width)]
-    lines.append(counts_line(results))
-    return lines
+        lines += [*_fill("", subject, width=width, indent=_GAP), *_table(rows, width)]
+    return lines + _fill("", counts_line(results), width=width, indent=_GAP)
 
 
 def counts_line(results: Sequence[CheckResult]) -> str:
@@ -51,6 +51,16 @@ def counts_line(results: Sequence[CheckResult]) -> str:
     parts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
     noun = "property" if len(results) == 1 else "properties"
     return f"{len(results)} {noun}: {parts or 'nothing was measured'}"
+
+
+def _owner_and_rest(subject: str) -> tuple[str, str]:
+    """What was trained and what of it was judged: ``comirec test/item`` is ``test/item`` of ``comirec``.
+
+    What was trained may be a file, ``/my/model.py:train``, whose slashes and blanks divide nothing.
+    """
+    file, colon, rest = subject.partition(".py:")
+    owner, *others = re.split("[/ ]", rest if colon else subject, maxsplit=1)
+    return f"{file}{colon}{owner}" if colon else owner, "".join(others)
 
 
 Row = tuple[str, str, list[str]]
@@ -73,9 +83,10 @@ def _folded(members: Sequence[CheckResult]) -> Iterator[Row]:
 
 
 def _row(result: CheckResult) -> tuple[str, list[str]]:
-    rest = result.subject.partition("/")[2]
+    rest = _owner_and_rest(result.subject)[1]
     cells = [result.figure]
-    cells += [f"baseline {result.expected}"] if result.expected else []
+    compared = "baseline" if result.check.startswith("baseline/") else "expected"
+    cells += [f"{compared} {result.expected}"] if result.expected else []
     cells += [f"limit {result.limit}"] if result.limit else []
     cells += [f"next: {result.advice}"] if result.advice and result.verdict is not Verdict.PASS else []
     return (f"{result.check} [{rest}]" if rest else result.check), cells
@@ -84,22 +95,36 @@ def _row(result: CheckResult) -> tuple[str, list[str]]:
 def _table(rows: Sequence[Row], width: int) -> list[str]:
     verdict_width = max(len(verdict) for verdict, _, _ in rows)
     name_width = min(max(len(name) for _, name, _ in rows), _NAME_WIDTH)
+    indent = " " * (2 * len(_GAP) + verdict_width + 2)
     lines = []
     for verdict, name, cells in rows:
-        head = f"{_GAP}{verdict:<{verdict_width}}{_GAP}{name:<{name_width}}{_GAP}"
-        indent = " " * (2 * len(_GAP) + verdict_width + 2)
+        head = _fill(f"{_GAP}{verdict:<{verdict_width}}{_GAP}", name, width=width, indent=indent)
+        head[-1] = head[-1].ljust(2 * len(_GAP) + verdict_width + name_width)
         lines += _flow(head, cells, width=width, indent=indent)
     return lines
 
 
-def _flow(head: str, cells: Sequence[str], *, width: int, indent: str) -> list[str]:
-    """`head` and then the cells, each on the current line where it fits there, else on the next."""
-    lines = [head]
-    for cell in cells:
-        joined = lines[-1] + ("" if lines[-1] == head else _GAP) + cell
-        if len(joined) <= width:
-            lines[-1] = joined
-            continue
-        first = wrap(cell, width, initial_indent=lines[-1] if lines[-1] == head else indent, subsequent_indent=indent)
-        lines = [*lines[:-1], *first] if lines[-1] == head else [*lines, *first]
+def _flow(head: Sequence[str], cells: Iterable[str], *, width: int, indent: str) -> list[str]:
+    """`head` and then the cells, each on the current line where it fits there, else on the next.
+
+    The first cell that does not fit fills up the line of the head.
+    """
+    lines = list(head)
+    for place, cell in enumerate(" ".join(cell.split()) for cell in cells):
+        fits = len(lines[-1] + _GAP + cell) <= width
+        begun = lines.pop() + _GAP if fits or place == 0 else indent
+        lines += [begun + cell] if fits else _fill(begun, cell, width=width, indent=indent)
     return [line.rstrip() for line in lines]
+
+
+def _fill(begun: str, text: str, *, width: int, indent: str) -> list[str]:
+    """`text` word by word after what is `begun`; further lines start with `indent`."""
+    lines, blank = [begun], True
+    for word in text.split():
+        longer = lines[-1] + ("" if blank else " ") + word
+        if len(longer) <= width or (blank and len(longer) <= len(indent + word)):
+            lines[-1] = longer
+        else:
+            lines.append(indent + word)
+        blank = False
+    return lines

@@ -152,7 +152,7 @@ class System(ABC, Generic[DataT]):
                 raise ConfigError(cls.name, key, f"does not exist{hint}; known: {', '.join(sorted(hints))}")
             if not _fits(value, hints[key]):
                 raise ConfigError(cls.name, key, f"needs {_type_name(hints[key])}, got {value!r}")
-        plain = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
         return cls(cls.Config(**plain))
 
     def settings(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from rectest.environment import Environment, cpu_model
 from rectest.errors import TrainingError
@@ -34,13 +35,13 @@ class RandomStates:
 
     python: Any
     numpy: Any
-    torch: torch.Tensor
-    cuda: list[torch.Tensor]
+    torch: Tensor
+    cuda: list[Tensor]
 
     @classmethod
     def capture(cls) -> RandomStates:
         """The states now; CUDA is asked only where it is already running, so that this never starts it."""
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
         return cls(
             python=random.getstate(),
             numpy=np.random.get_state(legacy=True),  # noqa: NPY002  the global generator is what we guard
@@ -125,9 +126,9 @@ def probe(device: str = "cpu") -> Environment:
         python=".".join(platform.python_version_tuple()[:2]),
         numpy=np.__version__,
         torch=torch.__version__,
-        blas="mkl" if torch.backends.mkl.is_available() else "other",
+        blas="mkl" if torch.backends.mkl.is_available() else "other",  # type: ignore[no-untyped-call]
         cuda=(torch.version.cuda or "") if cuda else "",
-        cudnn=str(torch.backends.cudnn.version() or "") if cuda else "",
+        cudnn=str(torch.backends.cudnn.version() or "") if cuda else "",  # type: ignore[no-untyped-call]
         flags={
             "deterministic": str(torch.are_deterministic_algorithms_enabled()),
             "tf32": str(torch.backends.cuda.matmul.allow_tf32),
@@ -195,7 +196,7 @@ class _Switches:
 def _set_switches(device: str) -> None:
     wanted = (CUBLAS_WORKSPACE, ":16:8")
     if torch.device(device).type == "cuda" and os.environ.get("CUBLAS_WORKSPACE_CONFIG") not in wanted:
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             msg = (
                 "CUDA started before the cuBLAS workspace was fixed, so its results may vary; "
                 f"set CUBLAS_WORKSPACE_CONFIG={CUBLAS_WORKSPACE} in the environment of the run"

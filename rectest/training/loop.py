@@ -78,11 +78,9 @@ def train_system(system: System[Any], world: World, run: Recorder, *, checkpoint
     _record_start(system, world, data, model, run)
     optimizer = system.make_optimizer(model)
     stopping = EarlyStopping(measure=Measure.parse(system.measures[0]), patience=config.patience)
-    counts = _RowCounts(system, model)
     best: dict[str, Tensor] = {}
     for step, batch in _numbered(system.batches(data, run.seeds), config.steps):
         _train_step(system, model, optimizer, batch, run)
-        counts.add(batch)
         if step % config.eval_every == 0 or step == config.steps:
             ranks = rank_split(system, model, valid, run=run)
             values = evaluate(ranks, system.measures)
@@ -94,7 +92,7 @@ def train_system(system: System[Any], world: World, run: Recorder, *, checkpoint
             if stopping.exhausted:
                 break
     run.mark_time("trained")
-    _record_tables(system, model, counts, run)
+    _record_tables(system, model, run)
     _record_stopping(stopping, run)
     model.load_state_dict(best)
     ranks = _test(system, model, test, run)
@@ -148,7 +146,7 @@ def _record_start(system: System[Any], world: World, data: Any, model: nn.Module
     run.facts["inputs"] = {"world": world.digest, "source": world.source, **system.input_facts(data)}
     run.facts["settings"] = system.settings()
     run.facts["gate"]["metrics"] = list(system.gate_measures)
-    run.array("popularity/item", system.popularity(data))
+    run.popularity(system.popularity(data))
     for name, table in system.tables(model).items():
         run.table(name, table.weight, initial=True)
 
@@ -164,6 +162,7 @@ def _train_step(
         negatives=batch.negatives,
         model=model,
         scalars=system.scalars(model),
+        rows=system.used_rows(batch),
     )
 
 
@@ -176,19 +175,6 @@ def _numbered(batches: Iterator[Batch], steps: int) -> Iterator[tuple[int, Batch
         yield step, batch
 
 
-class _RowCounts:
-    """How often each row of each table took part in a batch: untouched rows must stay where they started."""
-
-    def __init__(self, system: System[Any], model: nn.Module) -> None:
-        self._system = system
-        self.counts = {name: np.zeros(len(t.weight), dtype=np.int64) for name, t in system.tables(model).items()}
-
-    def add(self, batch: Batch) -> None:
-        for name, rows in self._system.used_rows(batch).items():
-            flat = rows.reshape(-1).cpu().numpy()
-            self.counts[name] += np.bincount(flat, minlength=len(self.counts[name]))
-
-
 def _save(
     folder: Path | None, system: System[Any], model: nn.Module, optimizer: torch.optim.Optimizer, step: int
 ) -> None:
@@ -197,7 +183,7 @@ def _save(
         save_checkpoint(folder / "best.pt", model=model, optimizer=optimizer, step=step, settings=settings)
 
 
-def _record_tables(system: System[Any], model: nn.Module, counts: _RowCounts, run: Recorder) -> None:
+def _record_tables(system: System[Any], model: nn.Module, run: Recorder) -> None:
     for name, table in system.tables(model).items():
         run.table(
             name,
@@ -207,8 +193,6 @@ def _record_tables(system: System[Any], model: nn.Module, counts: _RowCounts, ru
             norm=table.norm,
             moves_untouched=table.moves_untouched,
         )
-    for name, rows in counts.counts.items():
-        run.array(f"rows/{name}", rows)
 
 
 def _record_stopping(stopping: EarlyStopping, run: Recorder) -> None:
@@ -228,7 +212,7 @@ def _test(system: System[Any], model: nn.Module, test: EvalSet, run: Recorder) -
     again = rank_split(system, model, test, run=run).to_arrays("")
     first = ranks.to_arrays("")
     run.facts["evaluation"]["repeatable"] = all(np.array_equal(first[key], again[key]) for key in first)
-    run.ranked("test", ranks, system.measures, kind=_kind(test))
+    run.ranked("test", ranks, system.measures, kind=_kind(test), gate=False)
     run.facts["protocol"]["test"]["exclude_seen"] = test.excluded is not None
     return ranks
 

@@ -10,7 +10,8 @@ The loop of the reference systems uses it, and so does a user's own training fun
             run.step(loss=loss, batch=batch, model=model)
         run.metrics("test", {"recall@10": recall})
 
-It copies what it is given (digests of big things) and never changes it.
+It copies what it is given (digests of big things) and never changes it. What it cannot make sense of it refuses at
+once: a curve with a hole, a value recorded twice, an array under a key that belongs to another method.
 """
 
 from __future__ import annotations
@@ -34,11 +35,25 @@ from rectest.metrics.ranking import evaluate
 from rectest.metrics.ranks import Ranks
 from rectest.record import RunRecord, RunSpec
 from rectest.seeding import SeedPlan
+from rectest.training.curves import Curves
 from rectest.training.tape import Digest, Tape, digest_bytes, digest_random_states, digest_tensor, digest_tensors
 
 __all__ = ["Recorder"]
 
 _EMPTY_BATCH: Digest = (0, 0)
+
+_WRITTEN_BY = {
+    "counter": "step(scalars=...)",
+    "eval": "evaluation",
+    "idmap": "start(id_maps=...)",
+    "loss": "step(loss=...)",
+    "metric": "evaluation or metrics",
+    "ranks": "ranks",
+    "table": "table",
+    "table_init": "table(initial=True)",
+    "tape": "step",
+}
+"""First part of an array's key to the method that writes it."""
 
 
 class Recorder:
@@ -57,8 +72,7 @@ class Recorder:
         self._arrays: dict[str, npt.NDArray[Any]] = {}
         self._losses: dict[str, list[float]] = {}
         self._scalars: dict[str, list[float]] = {}
-        self._evaluations: dict[str, list[float]] = {}
-        self._eval_steps: list[int] = []
+        self._curves = Curves()
         self._clock = time.perf_counter()
 
     @property
@@ -83,6 +97,7 @@ class Recorder:
         negatives: Tensor | Mapping[str, Any] | None = None,
         model: nn.Module | None = None,
         scalars: Mapping[str, float] | None = None,
+        rows: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Record one optimizer step, after it was taken and before gradients are cleared.
 
@@ -92,16 +107,23 @@ class Recorder:
             negatives: sampled negatives, when they are not part of the batch.
             model: where gradients and parameters are read.
             scalars: values worth a curve.
+            rows: by table, the rows that took part in the step, of any shape; how often each did is kept.
 
         Raises:
-            TrainingError: a loss is NaN or infinite; nothing after it would mean anything.
+            ValueError: a loss is no scalar, none of its components is called ``total``, or a table has no such row.
+            TypeError: the batch holds something without a digest; see `digest_tensors`.
+            TrainingError: a loss is NaN or infinite (nothing after it would mean anything), or other components than
+                at the first step.
         """
-        values = {name: _as_float(value) for name, value in _as_mapping(loss, "total").items()}
+        values = {name: _as_float(value, name) for name, value in _as_mapping(loss, "total").items()}
+        self._require_components(values)
         self._require_finite(values)
         for name, value in values.items():
             self._losses.setdefault(name, []).append(value)
         for name, value in (scalars or {}).items():
             self._scalars.setdefault(name, []).append(float(value))
+        for name, indices in (rows or {}).items():
+            self._count_rows(name, indices)
         self.tape.mark("batch", _EMPTY_BATCH if batch is None else digest_tensors(_as_mapping(batch, "batch")))
         if negatives is not None:
             self.tape.mark("negatives", digest_tensors(_as_mapping(negatives, "negatives")))
@@ -118,25 +140,24 @@ class Recorder:
     def evaluation(self, split: str, metrics: Mapping[str, float], *, step: int | None = None) -> None:
         """Record one evaluation of `split` (a curve point), by measure: ``{"recall@10": 0.2}``.
 
+        Several calls at one step add measures to one point.
+
+        Args:
+            step: where the point stands on the curve; the steps recorded so far by default.
+
         Raises:
             UnknownNameError: a key is no measure rectest knows.
-            TrainingError: a value is NaN or infinite, or a measure of earlier evaluations is missing.
+            TrainingError: a value is NaN or infinite, the step lies before the last one, a measure has two values at
+                one step, or is missing from an evaluation (found at the next step or in `finish`).
         """
-        at = self.num_steps if step is None else step
-        if split == "valid" and (not self._eval_steps or self._eval_steps[-1] != at):
-            self._eval_steps.append(at)
-        for name, value in metrics.items():
-            key = f"metric/{split}/{Measure.parse(name)}"
-            if not math.isfinite(value):
-                msg = f"{split}/{name} is {value} at step {at}; a metric must be a finite number"
-                raise TrainingError(msg)
-            self._evaluations.setdefault(key, []).append(float(value))
+        self._curves.add(split, metrics, step=self.num_steps if step is None else step)
 
     def metrics(self, split: str, metrics: Mapping[str, float], *, gate: bool = True) -> None:
-        """Record the final metrics of `split`; with `gate` they are what the merge gate compares."""
+        """Record the final metrics of `split`; with `gate` the merge gate compares these measures of ``test``."""
         self.evaluation(split, metrics)
         if gate:
-            self.facts["gate"]["metrics"] = sorted(str(Measure.parse(name)) for name in metrics)
+            names = {str(Measure.parse(name)) for name in metrics}
+            self.facts["gate"]["metrics"] = sorted({*self.facts["gate"]["metrics"], *names})
 
     def ranks(self, split: str, ranks: Ranks, *, kind: str = "full") -> None:
         """Keep the ranks behind the last evaluation of `split`, so that judges can compute its metrics anew.
@@ -147,11 +168,16 @@ class Recorder:
         self._arrays.update(ranks.to_arrays(f"ranks/{split}"))
         self.facts["protocol"][split] = _protocol(ranks, kind)
 
-    def ranked(self, split: str, ranks: Ranks, measures: Sequence[str], *, kind: str = "full") -> dict[str, float]:
-        """Record the final ranks of `split` and the metrics computed from them; return the metrics."""
+    def ranked(
+        self, split: str, ranks: Ranks, measures: Sequence[str], *, kind: str = "full", gate: bool = True
+    ) -> dict[str, float]:
+        """Record the final ranks of `split` and the metrics computed from them; return the metrics.
+
+        With `gate` those metrics are what the merge gate compares.
+        """
         values = evaluate(ranks, measures)
         self.ranks(split, ranks, kind=kind)
-        self.evaluation(split, values)
+        self.metrics(split, values, gate=gate)
         return values
 
     def table(
@@ -165,15 +191,40 @@ class Recorder:
         norm: float | None = None,
         moves_untouched: bool = False,
     ) -> None:
-        """Record an embedding table [rows, embedding_size], final or `initial`, and what it promises."""
-        value = weight.detach().cpu().float().numpy() if isinstance(weight, Tensor) else np.asarray(weight, np.float32)
-        self._arrays[f"table_init/{name}" if initial else f"table/{name}"] = value.copy()
-        promises = {"space": space, "padding_row": padding_row, "norm": norm, "moves_untouched": moves_untouched}
-        self.facts["tables"][name] = promises
+        """Record an embedding table [rows, embedding_size], final or `initial`, and what it promises.
 
-    def array(self, key: str, value: npt.ArrayLike) -> None:
-        """Record any other array under one of the documented keys, e.g. ``rows/item`` or ``popularity/item``."""
-        self._arrays[key] = np.asarray(value)
+        What is promised with the final table counts, whichever of the two is recorded first.
+
+        Raises:
+            ValueError: the table does not have two dimensions.
+        """
+        value = _as_array(weight).astype(np.float32)
+        if value.ndim != 2:
+            msg = f"table {name!r} has shape {value.shape}, [rows, embedding_size] was needed"
+            raise ValueError(msg)
+        self._arrays[f"table_init/{name}" if initial else f"table/{name}"] = value
+        promises = {"space": space, "padding_row": padding_row, "norm": norm, "moves_untouched": moves_untouched}
+        if not initial or name not in self.facts["tables"]:
+            self.facts["tables"][name] = promises
+
+    def popularity(self, counts: npt.ArrayLike, *, space: str = "item") -> None:
+        """Record how often each id was seen in training, [V+1] by dense index: what popular means to the checks."""
+        self.array(f"popularity/{space}", np.asarray(counts, dtype=np.int64))
+
+    def array(self, key: str, value: Tensor | npt.ArrayLike) -> None:
+        """Record any other array under one of the documented keys, e.g. ``rows/item`` or ``popularity/item``.
+
+        Raises:
+            ValueError: the key belongs to another method or is taken already, or the array holds Python objects.
+        """
+        array = _as_array(value)
+        method = _WRITTEN_BY.get(key.partition("/")[0])
+        problem = f"is written by run.{method}" if method else "is recorded already" if key in self._arrays else ""
+        problem = problem or ("holds Python objects, numbers or texts were needed" if array.dtype.kind == "O" else "")
+        if problem:
+            msg = f"array {key!r} {problem}"
+            raise ValueError(msg)
+        self._arrays[key] = array
 
     def mark_time(self, name: str) -> None:
         """Seconds since the last mark (or since the recorder was made), under `name`."""
@@ -185,19 +236,33 @@ class Recorder:
         """The record of everything told so far.
 
         Raises:
-            TrainingError: nothing was recorded at all; an empty run must not look like a good one.
+            TrainingError: nothing was recorded at all (an empty run must not look like a good one), or the last
+                evaluation lacks a measure that earlier ones had.
         """
-        if not self._losses and not self._evaluations:
+        self._curves.require_whole()
+        if not self._losses and not self._curves:
             msg = f"{self.spec.describe()} recorded no step and no metric; call run.step(...) and run.metrics(...)"
             raise TrainingError(msg)
         self.facts["tape"] = self.tape.names
         self.facts["timing"]["peak_rss_mib"] = _peak_rss_mib()
         arrays: dict[str, npt.NDArray[Any]] = dict(self._arrays)
-        arrays.update(self.tape.arrays())
-        arrays["eval/steps"] = np.array(self._eval_steps, dtype=np.int64)
-        for prefix, series in (("loss/", self._losses), ("counter/", self._scalars), ("", self._evaluations)):
+        arrays.update({**self.tape.arrays(), **self._curves.arrays()})
+        for prefix, series in (("loss/", self._losses), ("counter/", self._scalars)):
             arrays.update({f"{prefix}{name}": np.array(values, dtype=np.float64) for name, values in series.items()})
         return RunRecord(spec=self.spec, environment=self.environment, arrays=arrays, facts=self.facts)
+
+    def _require_components(self, values: Mapping[str, float]) -> None:
+        if "total" not in values:
+            msg = (
+                f"the loss has components {', '.join(values) or 'none'}; the one that is differentiated must be 'total'"
+            )
+            raise ValueError(msg)
+        if self._losses and values.keys() != self._losses.keys():
+            msg = (
+                f"the loss has components {', '.join(sorted(values))} at step {self.num_steps + 1}, earlier "
+                f"{', '.join(sorted(self._losses))}; give every component at every step"
+            )
+            raise TrainingError(msg)
 
     def _require_finite(self, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -208,11 +273,22 @@ class Recorder:
                 )
                 raise TrainingError(msg)
 
+    def _count_rows(self, name: str, indices: Tensor) -> None:
+        key = f"table_init/{name}"
+        if key not in self._arrays:
+            msg = f"rows of table {name!r} are counted, but run.table({name!r}, ..., initial=True) was never called"
+            raise TrainingError(msg)
+        counts = self._arrays.setdefault(f"rows/{name}", np.zeros(len(self._arrays[key]), dtype=np.int64))
+        flat = _as_array(indices).reshape(-1)
+        if flat.size and not 0 <= flat.min() <= flat.max() < len(counts):
+            msg = f"rows {flat.min()} to {flat.max()} of table {name!r} took part in a step, it has {len(counts)} rows"
+            raise ValueError(msg)
+        counts += np.bincount(flat, minlength=len(counts))
+
     def _keep_gradients(self, gradients: Sequence[tuple[str, Tensor | None]]) -> None:
         for name, gradient in gradients:
             if gradient is not None:
-                dense = gradient.to_dense() if gradient.layout != torch.strided else gradient
-                self._arrays[f"grad/{name}"] = dense.detach().cpu().float().numpy().copy()
+                self._arrays[f"grad/{name}"] = _as_array(gradient).astype(np.float32)
 
     def count_parameters(self, model: nn.Module) -> None:
         """Record how many parameters the model has and how many of them train."""
@@ -232,8 +308,20 @@ def _as_mapping(value: Any, name: str) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {name: value}
 
 
-def _as_float(value: Tensor | float) -> float:
+def _as_float(value: Tensor | float, name: str) -> float:
+    if isinstance(value, Tensor) and value.numel() != 1:
+        msg = f"loss {name!r} has shape {tuple(value.shape)}, one number was needed; take its mean or sum"
+        raise ValueError(msg)
     return float(value.detach()) if isinstance(value, Tensor) else float(value)
+
+
+def _as_array(value: Tensor | npt.ArrayLike) -> npt.NDArray[Any]:
+    """A copy as a NumPy array, wherever and however the value is kept."""
+    if not isinstance(value, Tensor):
+        return np.array(value)
+    dense = value.detach().to_dense() if value.layout != torch.strided else value.detach()
+    plain = dense.float() if dense.dtype == torch.bfloat16 else dense
+    return plain.cpu().numpy().copy()
 
 
 def _protocol(ranks: Ranks, kind: str) -> dict[str, Any]:

@@ -25,17 +25,17 @@ class TensorBoardSink:
         from torch.utils.tensorboard import SummaryWriter
 
         target = self.folder / f"{record.spec.system.rpartition(':')[2]}-seed{record.spec.seed}-{record.spec.key}"
-        writer = SummaryWriter(str(target))  # type: ignore[no-untyped-call]
+        writer = SummaryWriter(str(target))
         try:
             for key, values in sorted(record.arrays.items()):
                 if key.startswith(("loss/", "counter/")):
                     for step, value in enumerate(values.tolist(), start=1):
-                        writer.add_scalar(key, value, step)  # type: ignore[no-untyped-call]
+                        writer.add_scalar(key, value, step)
                 elif key.startswith("metric/valid/"):
                     for step, value in zip(record["eval/steps"].tolist(), values.tolist(), strict=True):
-                        writer.add_scalar(key.removeprefix("metric/"), value, step)  # type: ignore[no-untyped-call]
+                        writer.add_scalar(key.removeprefix("metric/"), value, step)
         finally:
-            writer.close()  # type: ignore[no-untyped-call]
+            writer.close()
         return target
 
 

@@ -25,6 +25,8 @@ Digest = tuple[int, int]
 
 _EMPTY: Digest = (0, 0)
 _MASK = (1 << 64) - 1
+_KNOWN_TO_NUMPY = frozenset({torch.float32, torch.float64, torch.float16, torch.int64, torch.int32, torch.bool})
+"""Tensors of these types are read in place; the detour over bytes would cost half of a small tensor's digest."""
 
 
 class Tape:
@@ -56,13 +58,15 @@ class Tape:
         pairs = list(tensors)
         digests = [_EMPTY if tensor is None else digest_tensor(tensor) for _, tensor in pairs]
         names = [name for name, _ in pairs]
-        if not self._names[stage]:
-            self._names[stage] = names
-        self._tensors[stage].append(digests)
+        known = self._names[stage] = self._names[stage] or names
+        self._tensors[stage].append(digests if names == known else [])
         self.mark(stage, _combine(zip(names, digests, strict=True)))
 
     def arrays(self) -> dict[str, npt.NDArray[np.uint64]]:
-        """``tape/<stage>`` uint64 [T, 2] and ``tape/<stage>/tensors`` uint64 [T, P, 2]; unused stages are left out."""
+        """``tape/<stage>`` uint64 [T, 2] and ``tape/<stage>/tensors`` uint64 [T, P, 2]; unused stages are left out.
+
+        So are the digests a tensor where steps had different tensors: columns would mix them up.
+        """
         found: dict[str, npt.NDArray[np.uint64]] = {}
         for stage, digests in self._stages.items():
             if digests:
@@ -86,38 +90,64 @@ def digest_tensor(tensor: torch.Tensor) -> Digest:
         value = value.to_dense()
     value = value.cpu().contiguous()
     hasher = xxhash.xxh3_128(f"{value.dtype}{tuple(value.shape)}".encode())
-    if value.numel():
-        hasher.update(value.reshape(-1).view(torch.uint8).numpy())
+    plain = value if value.dtype in _KNOWN_TO_NUMPY else value.reshape(-1).view(torch.uint8)
+    hasher.update(plain.numpy().data)
     return _split(hasher.intdigest())
 
 
 def digest_tensors(named: Mapping[str, Any]) -> Digest:
-    """One digest over named tensors, arrays or plain values, in the order of their names."""
-    parts = []
-    for name in sorted(named):
-        value = named[name]
-        if isinstance(value, torch.Tensor):
-            parts.append((name, digest_tensor(value)))
-        elif isinstance(value, np.ndarray) and value.dtype.kind not in "USO":
-            parts.append((name, digest_tensor(torch.from_numpy(np.ascontiguousarray(value)))))
-        else:
-            parts.append((name, digest_bytes(repr(value).encode())))
-    return _combine(parts)
+    """One digest over named tensors, arrays, plain values, and lists and mappings of them, in the order of their names.
+
+    Raises:
+        TypeError: a value of another kind; its text would leave out what is inside or hold an address in memory.
+    """
+    return _combine((str(name), _digest_value(str(name), named[name])) for name in sorted(named, key=str))
+
+
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, np.generic)
+
+
+def _digest_value(name: str, value: Any) -> Digest:
+    if isinstance(value, torch.Tensor):
+        return digest_tensor(value)
+    if isinstance(value, np.ndarray):
+        return _digest_array(name, value)
+    if isinstance(value, Mapping):
+        return digest_tensors(value)
+    if isinstance(value, _PLAIN):
+        return digest_bytes(repr(value).encode())
+    if not isinstance(value, list | tuple):
+        kind = type(value).__qualname__
+        msg = f"{name!r} is a {kind}; give tensors, arrays, plain values, or lists and mappings of them"
+        raise TypeError(msg)
+    if all(isinstance(item, _PLAIN) for item in value):
+        return digest_bytes(repr(value).encode())
+    return _combine((str(place), _digest_value(f"{name}[{place}]", item)) for place, item in enumerate(value))
+
+
+def _digest_array(name: str, array: npt.NDArray[Any]) -> Digest:
+    """Equal to the digest of the tensor with the same numbers; torch is not asked, it warns of read-only arrays."""
+    if array.dtype.kind in "USO":
+        return _digest_value(name, array.tolist())
+    native = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    hasher = xxhash.xxh3_128(f"torch.{native.dtype.name}{array.shape}".encode())
+    hasher.update(native.reshape(-1).view(np.uint8).data)
+    return _split(hasher.intdigest())
 
 
 def digest_random_states() -> Digest:
     """One digest over the global generators of Python, NumPy and torch (CUDA's too where it runs)."""
     hasher = xxhash.xxh3_128()
     version, words, gauss = random.getstate()
-    hasher.update(np.array(words, dtype=np.uint64))
+    hasher.update(np.array(words, dtype=np.uint64).data)
     hasher.update(f"{version}{gauss}".encode())
     kind, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002  the global generator is what is watched
     hasher.update(f"{kind}{rest}".encode())
-    hasher.update(np.ascontiguousarray(keys))
-    hasher.update(torch.get_rng_state().numpy())
-    if torch.cuda.is_initialized():
+    hasher.update(np.ascontiguousarray(keys).data)
+    hasher.update(torch.get_rng_state().numpy().data)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         for state in torch.cuda.get_rng_state_all():
-            hasher.update(state.numpy())
+            hasher.update(state.numpy().data)
     return _split(hasher.intdigest())
 
 

@@ -264,6 +264,27 @@ def test_seen_items_are_left_in_the_ranking() -> None:
     assert healthy().eval_set(data, "test").excluded is not None
 
 
+@pytest.mark.parametrize(("planter", "alike"), [(None, False), (faults.seed_ignored, True)])
+def test_an_ignored_seed_gives_one_run_for_all_seeds(planter: Planter | None, alike: bool) -> None:
+    system = planter(healthy()) if planter else healthy()
+    data, _ = prepared(system)
+    plans = [SeedPlan(root=seed) for seed in (0, 1)]
+    models = [system.build(data, plan) for plan in plans]
+    batches = [next(system.batches(data, plan)) for plan in plans]
+
+    assert alike == torch.equal(models[0].item.weight, models[1].item.weight)
+    assert alike == torch.equal(batches[0].inputs["user"], batches[1].inputs["user"])
+    assert alike == torch.equal(batches[0].negatives["item"], batches[1].negatives["item"])
+
+
+def test_the_truncated_vocabulary_does_not_know_the_last_items() -> None:
+    data, _ = prepared(healthy())
+    good, bad = (system.id_maps(data) for system in (healthy(), faults.truncated_vocabulary(healthy())))
+
+    assert good["item"].raws[:35] == bad["item"].raws
+    assert good["user"] == bad["user"]
+
+
 @pytest.mark.parametrize(
     ("changes", "match"),
     [

@@ -86,6 +86,19 @@ def test_purity(system, record, rec_check):
     rec_check(checks.purity(record), of=system)
 
 
+def test_schedule(system, spec, record, rec_train, rec_check):
+    """Evaluating twice as often trains on the very same batches and negatives, to the same parameters."""
+    every = record.facts["settings"]["eval_every"]
+    often = rec_train(spec.with_(eval_every=every // 2))
+
+    rec_check(checks.schedule_independent(record, often), of=system)
+
+
+def test_effects(system, record, rec_check):
+    """What the settings promise of the data and the curves is what happened."""
+    rec_check(checks.effects(record), of=system)
+
+
 def test_fluctuation(system, spec, rec_train, rec_check):
     """How far seeds lie apart, by phase, with the bands of report 000 printed beside it and not believed."""
     records = rec_train.many([spec.with_(seed=seed) for seed in range(3)])

@@ -75,6 +75,49 @@ def test_names_count_and_their_order_does_not():
     assert digest_tensors({"a": ["x"]}) != digest_tensors({"a": ["y"]})
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ([torch.arange(5000), 1], [torch.arange(5000) + (torch.arange(5000) == 2500), 1]),
+        (np.arange(5000), np.arange(5000) + (np.arange(5000) == 2500)),
+        ({"deep": {"ids": [np.arange(3)]}}, {"deep": {"ids": [np.arange(3)[::-1]]}}),
+        ([[1, 2], [3]], [[1], [2, 3]]),
+        (np.array(["a"] * 2000), np.array(["a"] * 1000 + ["b"] + ["a"] * 999)),
+        (np.array([{"id": 1}, None]), np.array([{"id": 2}, None])),
+        (np.array(["2020-01-01"], "M8[D]"), np.array(["2020-01-02"], "M8[D]")),
+        ({1: "a", "b": 2}, {1: "b", "a": 2}),
+    ],
+)
+def test_what_is_inside_lists_and_arrays_counts_however_long_they_are(one, other):
+    assert digest_tensors({"x": one}) == digest_tensors({"x": one})
+    assert digest_tensors({"x": one}) != digest_tensors({"x": other})
+
+
+@settings(max_examples=50, deadline=None)
+@given(dtype=st.sampled_from(["bool", "int64", "int8", "float16", "float32", "float64", "complex64", ">i4"]), flip=...)
+def test_an_array_has_the_digest_of_its_tensor(dtype: str, flip: bool):
+    array = np.arange(6).reshape(2, 3).astype(dtype)
+    array = array.T if flip else array
+    tensor = torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
+    array.flags.writeable = False
+
+    assert digest_tensors({"x": array}) == digest_tensors({"x": tensor})
+
+
+@pytest.mark.parametrize("value", [object(), {"ids": {1, 2}}, [torch.ones(1), iter(())], np.array([{1}])])
+def test_what_has_no_digest_is_refused(value):
+    with pytest.raises(TypeError, match=r"is a (object|set|tuple_iterator); give tensors, arrays, plain values"):
+        digest_tensors({"batch": value})
+
+
+def test_tensors_that_change_between_steps_share_no_columns():
+    tape = Tape()
+    tape.mark_tensors("parameters", [("a", torch.ones(1)), ("b", torch.ones(1))])
+    tape.mark_tensors("parameters", [("b", torch.ones(1)), ("a", torch.ones(1))])
+
+    assert set(tape.arrays()) == {"tape/parameters"}
+
+
 @pytest.mark.parametrize("draw", [random.random, np.random.random, lambda: torch.rand(1)])
 def test_every_global_generator_is_watched(draw):
     before = digest_random_states()

@@ -189,12 +189,12 @@ class ComiRec(System[UserData]):
         return {"item": torch.cat([rows.flatten() for rows in read])}
 
     def input_facts(self, data: UserData) -> dict[str, Any]:
-        """Sizes and digests of what is trained and evaluated on."""
+        """Sizes and digests of what is trained and evaluated on, and what the log-uniform law takes for granted."""
         return {
             "num_users": {split: len(getattr(data, split)) for split in ("train", "valid", "test")},
             "num_sampled": min(self.config.neg_num * self.config.batch_size, data.sampler.num_classes),
             "num_classes": data.sampler.num_classes,
-            "num_classes_out_of_order": data.num_classes_out_of_order,
+            "invariants": {"num_classes_out_of_order": [data.num_classes_out_of_order, 0]},
             "sequences": data.sequences.digest(),
         }
 

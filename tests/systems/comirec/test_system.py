@@ -157,7 +157,8 @@ def test_offers_its_maps_table_and_facts() -> None:
     assert {"item": tiny_world().items, "user": tiny_world().users} == system.id_maps(data)
     assert system.tables(model)["item"].weight is model.item.weight
     assert {"train": 96, "valid": 12, "test": 12} == facts["num_users"]
-    assert (16, 40, 0) == tuple(facts[name] for name in ("num_sampled", "num_classes", "num_classes_out_of_order"))
+    assert (16, 40) == tuple(facts[name] for name in ("num_sampled", "num_classes"))
+    assert {"num_classes_out_of_order": [0, 0]} == facts["invariants"]
     assert data.popularity is system.popularity(data)
 
 

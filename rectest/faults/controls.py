@@ -1,0 +1,133 @@
+"""Controls: changes that look alarming in a diff and harm nothing, so that every check must stay green on them.
+
+A suite that cries wolf is switched off. A control is trained and judged exactly as a fault is, by the same checks;
+what it changes is a performance knob, an order of additions, a schedule, a seed, a draw that nobody uses. The clean
+system itself is one, and so is the clean system with a feature on that some fault needs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rectest.record import RunSpec
+from rectest.seeding import SeedPlan
+from rectest.systems.protocol import Batch, System
+
+__all__ = [
+    "HARMLESS",
+    "Control",
+    "foreign_draws",
+    "other_adam_kernel",
+    "other_eval_block",
+    "other_eval_every",
+    "reversed_batches",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Control:
+    """A harmless change of one system: ``RunSpec(system=control.system, plant=control.plant, **control.changes)``."""
+
+    name: str
+    system: str
+    about: str
+    """One sentence: what is changed, and why that is nobody's business."""
+
+    plant: str = ""
+    """``module:function``, as for a fault. A change of settings is planted too, where the settings of a run are what
+    a baseline is recorded for."""
+
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `RunSpec` that differ from their defaults."""
+
+    def __post_init__(self) -> None:
+        for key in ("name", "system", "about"):
+            if not getattr(self, key):
+                msg = f"control {self.name!r}: {key} must not be empty"
+                raise ValueError(msg)
+
+    @property
+    def spec(self) -> RunSpec:
+        """The training that must be green."""
+        return RunSpec(**{"system": self.system, "plant": self.plant, **self.changes})
+
+    @property
+    def turns_red(self) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
+
+
+def _changed(system: System[Any], **changes: Any) -> System[Any]:
+    return type(system)(dataclasses.replace(system.config, **changes))
+
+
+def other_eval_block(system: System[Any]) -> System[Any]:
+    """Evaluation in blocks of another size: the same users, scored in other company."""
+    return _changed(system, eval_block=system.config.eval_block // 3 + 1)
+
+
+def other_eval_every(system: System[Any]) -> System[Any]:
+    """Evaluation half as often: the curve has fewer points, and training is the same."""
+    return _changed(system, eval_every=2 * system.config.eval_every)
+
+
+def reversed_batches(system: System[Any]) -> System[Any]:
+    """The rows of every batch in reversed order: the loss is their mean, so that only its rounding changes."""
+    kind: Any = type(system)
+
+    class Reversed(kind):  # type: ignore[misc]
+        def batches(self, data: Any, seeds: SeedPlan) -> Iterator[Batch]:
+            for batch in super().batches(data, seeds):
+                size = len(next(iter(batch.inputs.values())))
+                yield Batch(inputs=_flipped(batch.inputs, size), negatives=_flipped(batch.negatives, size))
+
+    flipping: System[Any] = Reversed(system.config)
+    return flipping
+
+
+def _flipped(tensors: Mapping[str, Tensor], num_rows: int) -> dict[str, Tensor]:
+    """What has one entry for each row of the batch is turned round; what all rows share is left."""
+    return {name: value.flip(0) if len(value) == num_rows else value for name, value in tensors.items()}
+
+
+def other_adam_kernel(system: System[Any]) -> System[Any]:
+    """Adam for all tensors at once instead of one by one: the same update in another order of operations."""
+    kind: Any = type(system)
+
+    class ManyTensors(kind):  # type: ignore[misc]
+        def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+            optimizer: torch.optim.Optimizer = super().make_optimizer(model)
+            for group in optimizer.param_groups:
+                group["foreach"] = True
+            return optimizer
+
+    batched: System[Any] = ManyTensors(system.config)
+    return batched
+
+
+def foreign_draws(system: System[Any]) -> System[Any]:
+    """Something else draws from all global generators at every step; the system's streams are its own."""
+    kind: Any = type(system)
+
+    class Disturbed(kind):  # type: ignore[misc]
+        def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+            random.random()
+            np.random.random()  # noqa: NPY002  the global generator is what is disturbed
+            torch.rand(())
+            losses: dict[str, Tensor] = super().losses(model, batch)
+            return losses
+
+    disturbed: System[Any] = Disturbed(system.config)
+    return disturbed
+
+
+HARMLESS = (other_eval_block, other_eval_every, reversed_batches, other_adam_kernel, foreign_draws)
+"""The planters above; they work on any system."""

@@ -1,0 +1,92 @@
+"""``rectest faults`` with a fake trainer: what is listed, and what the exit code says."""
+
+from __future__ import annotations
+
+import pytest
+
+import rectest.faults.matrix
+import rectest.training.launch
+from rectest.checks.result import CheckResult, Verdict
+from rectest.cli import main
+from rectest.errors import ChildFailed
+from rectest.faults.controls import Control
+from rectest.faults.fault import Fault
+from rectest.faults.matrix import Row, all_faults
+
+FAULT = Fault(name="broken", plant="a.b:c", system="comirec", turns_red=("purity",), about="it is wrong")
+CONTROL = Control(name="clean", system="comirec", about="nothing is wrong")
+
+
+def run(*args: str) -> int:
+    with pytest.raises(SystemExit) as leaving:
+        main(["faults", *args])
+    return leaving.value.code or 0
+
+
+@pytest.fixture
+def matrix_with(monkeypatch):
+    """Replace training and judging: `red` says which of the two rows is red as ``purity/model``."""
+
+    def fake(*red):
+        def judge(case, train, *, judge_ensemble):
+            with pytest.raises(ChildFailed):
+                train(case.spec)
+            verdict = Verdict.FAIL if case.name in red else Verdict.PASS
+            return Row(case=case, results=(CheckResult(check="purity/model", subject="x", verdict=verdict, figure=""),))
+
+        def launch_many(specs, *, how, processes, done):
+            assert len({spec.key for spec in specs}) == len(specs)
+            assert {0, 20_011} == {how(spec).hash_seed for spec in specs}
+            return [ChildFailed(spec.describe(), reason="raised", detail="fake") for spec in specs]
+
+        monkeypatch.setattr(rectest.training.launch, "launch_many", launch_many)
+        monkeypatch.setattr(rectest.faults.matrix, "judge_case", judge)
+        monkeypatch.setattr(rectest.faults.matrix, "all_faults", lambda: [FAULT])
+        monkeypatch.setattr(rectest.faults.matrix, "controls", lambda: [CONTROL])
+
+    return fake
+
+
+def test_the_list_names_every_fault(capsys):
+    assert run("list") == 0
+    out = capsys.readouterr().out
+
+    for fault in all_faults():
+        assert f"  {fault.name}: turns red {', '.join(fault.turns_red)}" in out.splitlines()
+
+
+def test_the_list_of_one_system(capsys):
+    assert run("list", "--system", "comirec") == 0
+    out = capsys.readouterr().out
+
+    assert "comirec" in out.splitlines()
+    assert "adaptive_sasrec" not in out.splitlines()
+
+
+def test_an_unknown_system_is_refused(capsys):
+    assert run("list", "--system", "comirek") == 2
+    assert "unknown system 'comirek' (did you mean 'comirec'?)" in capsys.readouterr().err
+
+
+def test_a_matrix_without_holes_or_alarms(matrix_with, capsys):
+    matrix_with("broken")
+
+    assert run("matrix", "--detail") == 0
+    out = capsys.readouterr().out
+    assert "comirec broken: purity/model" in out
+    assert "comirec clean: nothing is red" in out
+    assert "1 faults, 0 with a hole; 1 controls, 0 with a false alarm" in out
+
+
+def test_a_hole_is_exit_code_one(matrix_with, capsys):
+    matrix_with()
+
+    assert run("matrix") == 1
+    assert "HOLE: comirec broken: purity must turn red and did not" in capsys.readouterr().out
+
+
+def test_a_false_alarm_is_exit_code_one(matrix_with, capsys):
+    matrix_with("broken", "clean")
+
+    assert run("matrix") == 1
+    assert "FALSE ALARM: comirec clean: purity/model is red on a harmless change" in capsys.readouterr().out
