@@ -15,6 +15,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -72,7 +73,7 @@ class RunSpec:
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < low):
                 msg = f"{name} must be an integer of at least {low}, got {value!r}"
                 raise ValueError(msg)
-        if self.device.partition(":")[0] not in ("cpu", "cuda"):
+        if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", self.device):
             msg = f"device must be cpu, cuda or cuda:N, got {self.device!r}"
             raise ValueError(msg)
         try:

@@ -142,6 +142,7 @@ def test_spec_round_trip_and_key():
         ({"steps": 0}, "steps must be an integer of at least 1"),
         ({"threads": 0}, "threads must be"),
         ({"device": "tpu"}, "device must be cpu, cuda"),
+        ({"device": "cuda:x"}, "device must be cpu, cuda"),
         ({"config": {"x": float("nan")}}, "plain JSON values"),
         ({"config": {"x": object()}}, "plain JSON values"),
     ],

@@ -110,7 +110,7 @@ def same_seed_spread(
             f"per evaluation {', '.join(percent(float(v)) for v in new)}",
             outside=f"{int((new > 0).sum())} of {new.size} evaluations differ",
             detail=_effect_of_fix(old, new),
-            advice="find the first stage that differs: rectest why",
+            advice="checks.reproducible(first, second) names the first stage that differs",
         )
     ]
 
@@ -184,7 +184,7 @@ def _same_seed_pairs(records: Sequence[RunRecord], metric: str, subject: str) ->
                     limit="0 %",
                     worst=f"final values {first.final(metric):.6g} and {second.final(metric):.6g}",
                     detail="repetitions differ, so a spread over seeds would measure something else too",
-                    advice="find the first stage that differs: rectest why",
+                    advice="checks.reproducible(first, second) names the first stage that differs",
                 )
             )
     return found

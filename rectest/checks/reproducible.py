@@ -219,7 +219,7 @@ def _bits(subject: str, first: RunRecord, second: RunRecord) -> CheckResult:
         worst=_apart(first, second),
         outside=count_of(len(unequal), num_arrays, f"arrays differ: {sample(unequal)}"),
         detail=why,
-        advice="rectest why prints the call that drew the stray number",
+        advice="look for what feeds that stage without a seed of the run; the likely causes are above",
     )
 
 

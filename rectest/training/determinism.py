@@ -10,6 +10,7 @@ import os
 import platform
 import random
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ __all__ = ["RandomStates", "deterministic", "global_state", "preserved_random_st
 
 CUBLAS_WORKSPACE = ":4096:8"
 """The value that PyTorch documents for reproducible cuBLAS; it must be set before CUDA starts."""
+
+_PROCESS = threading.RLock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,20 +99,23 @@ def deterministic(seed: int, *, threads: int = 1, device: str = "cpu", enabled: 
     algorithms, fixes the cuBLAS workspace, turns TF32 and cuDNN autotuning off and sets the intra-op threads.
     With `enabled` false only seeds and threads are set: a run as users usually make it.
 
+    All of that belongs to the process, so a second thread waits until the first has left the block.
+
     Raises:
         TrainingError: `device` is CUDA and there is none, or CUDA already started under another cuBLAS workspace.
     """
     _require_device(device)
-    states, switches = RandomStates.capture(), _Switches.capture()
-    try:
-        torch.set_num_threads(threads)
-        if enabled:
-            _set_switches(device)
-        _seed_globals(SeedPlan(root=seed))
-        yield probe(device)
-    finally:
-        switches.restore()
-        states.restore()
+    with _PROCESS:
+        states, switches = RandomStates.capture(), _Switches.capture()
+        try:
+            torch.set_num_threads(threads)
+            if enabled:
+                _set_switches(device)
+            _seed_globals(SeedPlan(root=seed))
+            yield probe(device)
+        finally:
+            switches.restore()
+            states.restore()
 
 
 def probe(device: str = "cpu") -> Environment:

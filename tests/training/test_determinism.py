@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -58,6 +60,24 @@ def test_everything_is_restored(fail):
     assert switches() == before
     assert states.moved(RandomStates.capture()) == []
     torch.set_num_threads(1)
+
+
+def test_threads_take_turns_and_everything_is_restored():
+    before = switches()
+
+    def run(seed):
+        with deterministic(seed):
+            first = draw()
+            time.sleep(0.01)
+            return first, torch.are_deterministic_algorithms_enabled()
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(run, [1, 2, 1, 2]))
+
+    assert found[0] == found[2]
+    assert found[1] == found[3]
+    assert all(enabled for _, enabled in found)
+    assert switches() == before
 
 
 def test_precision_switches_are_restored():

@@ -20,8 +20,13 @@ PLAIN = RunSpec(system="fixtures.toy:plain_training", steps=3)
 HOW = Launch(sys_path=[str(Path.cwd())], deadline=120)
 
 
-def leftovers():
-    return set(Path(tempfile.gettempdir()).glob("rectest-run-*"))
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    """Children work below a folder of this test, so that what they leave behind can be seen."""
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
 
 
 def test_two_fresh_processes_give_the_same_bits():
@@ -41,14 +46,12 @@ def test_two_fresh_processes_give_the_same_bits():
         ("fixtures.toy:nothing", "raised", "has no 'nothing'"),
     ],
 )
-def test_failures_are_named(target, reason, problem):
-    before = leftovers()
-
+def test_failures_are_named(own_folder, target, reason, problem):
     with pytest.raises(ChildFailed, match=problem) as caught:
         launch(PLAIN.with_(system=target), how=HOW)
 
     assert caught.value.reason == reason
-    assert leftovers() <= before
+    assert list(own_folder.iterdir()) == []
 
 
 def test_a_hang_ends_at_the_deadline():
