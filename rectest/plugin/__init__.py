@@ -72,7 +72,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     from rectest.report.terminal import summary_lines
 
     terminalreporter.section("rectest")
-    results = [result for _, result in collector.found()]
+    results = list(dict.fromkeys(result for _, result in collector.found()))
     notes = [*_environment_notes(collector), *notes]
     verbose = config.get_verbosity() > 0
     for line in summary_lines(results, width=_width(), notes=notes, verbose=verbose):

@@ -83,7 +83,7 @@ def test_a_failed_training_is_one_message_and_not_repeated(pytester):
 
     result.assert_outcomes(failed=3)
     result.stdout.fnmatch_lines(["*training mine:broken, seed 0: raised KeyError: 'item 17'*", "*mine.py*in broken*"])
-    result.stdout.fnmatch_lines(["*NOT MEASURED*training*", "*properties: 3 NOT MEASURED*"])
+    result.stdout.fnmatch_lines(["*NOT MEASURED*training*", "1 property: 1 NOT MEASURED"])
 
 
 def test_unknown_systems_and_worlds_are_named(pytester):
