@@ -221,16 +221,21 @@ class RunRecord:
         except ValueError as e:
             msg = "a safetensors file, but not a rectest record"
             raise RecordError(msg, path=path) from e
-        if header.get("schema") != SCHEMA:
-            msg = f"record schema {header.get('schema')!r}, this version reads {SCHEMA}; train again"
+        schema = header.get("schema") if isinstance(header, dict) else None
+        if schema != SCHEMA:
+            msg = f"record schema {schema!r}, this version reads {SCHEMA}; train again"
             raise RecordError(msg, path=path)
-        arrays.update({key: np.array(values, dtype=np.str_) for key, values in header["text"].items()})
-        return cls(
-            spec=RunSpec.from_dict(header["spec"]),
-            environment=Environment.from_dict(header["environment"]),
-            arrays=arrays,
-            facts=_decode(header["facts"]),
-        )
+        try:
+            arrays.update({key: np.array(values, dtype=np.str_) for key, values in header["text"].items()})
+            return cls(
+                spec=RunSpec.from_dict(header["spec"]),
+                environment=Environment.from_dict(header["environment"]),
+                arrays=arrays,
+                facts=_decode(header["facts"]),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as e:
+            msg = f"a damaged header ({e!r}); train again"
+            raise RecordError(msg, path=path) from e
 
 
 def array_digest(named: Iterator[tuple[str, Array]] | Mapping[str, Array]) -> str:

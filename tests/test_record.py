@@ -113,6 +113,17 @@ def test_foreign_safetensors_and_schema(tmp_path):
         RunRecord.load(old)
 
 
+@pytest.mark.parametrize("header", [[], {"schema": 1}, {"schema": 1, "text": 3}, {"schema": 1, "text": {}, "spec": {}}])
+def test_a_damaged_header_is_named(tmp_path, header):
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "r.safetensors"
+    save_file({"x": np.zeros(2)}, path, metadata={"rectest": json.dumps(header)})
+
+    with pytest.raises(RecordError, match="train again|does not understand"):
+        RunRecord.load(path)
+
+
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     path = atomic_write(tmp_path / "f", b"old")
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))

@@ -37,6 +37,9 @@ def main(args: Sequence[str] | None = None) -> None:
     except (RectestError, ValueError) as e:
         sys.stderr.write(f"rectest: error: {e}\n")
         sys.exit(2)
+    except OSError as e:
+        sys.stderr.write(f"rectest: error: {e.filename or 'a file'}: {e.strerror or e}\n")
+        sys.exit(2)
 
 
 def build_app() -> typer.Typer:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from typing import Any
 
 import pytest
@@ -34,6 +35,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(config.stash[_COLLECTOR], "rectest-collector")
     if config.getoption("rectest_update") is not None:
         _refuse_update_in_ci()
+    path = Options.of(config).json_path
+    if path is not None and path.is_dir():
+        msg = f"--rectest-json={path} is a folder; the name of a file was needed"
+        raise pytest.UsageError(msg)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -42,6 +47,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if marker is None:
         return
     needed = marker.kwargs.get("count", marker.args[0] if marker.args else 1)
+    if isinstance(needed, bool) or not isinstance(needed, int) or needed < 1:
+        pytest.fail(f"gpu(count={needed!r}): count must be a whole number of at least 1", pytrace=False)
     found = num_gpus()
     if found < needed:
         pytest.skip(f"needs {needed} GPU{'s' if needed != 1 else ''}, found {found}")
@@ -58,7 +65,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if collector.gpu_unmeasured and not options.allow_no_gpu and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     if options.json_path is not None:
-        _write_json(options, collector, int(session.exitstatus))
+        try:
+            _write_json(options, collector, int(session.exitstatus))
+        except OSError as e:
+            sys.stderr.write(f"rectest: cannot write {options.json_path}: {e.strerror or e}\n")
+            session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -90,9 +101,11 @@ def _refuse_update_in_ci() -> None:
 
 
 def _gpu_notes(collector: Collector, options: Options) -> list[str]:
-    if not collector.gpu_unmeasured:
+    if collector.gpu_ran or not collector.gpu_skipped:
         return []
-    text = f"NOT MEASURED: all {collector.gpu_unmeasured} gpu tests were skipped because there is no GPU here"
+    text = f"NOT MEASURED: all {len(collector.gpu_skipped)} gpu tests were skipped"
+    if not collector.gpu_unmeasured:
+        return [text]
     allowed = "; allowed by --rectest-allow-no-gpu"
     refused = "; this run does not exit 0. If that is intended, allow it with --rectest-allow-no-gpu"
     return [text + (allowed if options.allow_no_gpu else refused)]

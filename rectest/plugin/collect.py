@@ -48,7 +48,8 @@ class Collector:
             elif name.startswith(PREFIX):
                 self.results[report.nodeid, name] = str(value)
         if "gpu" not in report.keywords:
-            self.others_ran.add(report.nodeid)
+            if not report.skipped:
+                self.others_ran.add(report.nodeid)
         elif report.skipped:
             self.gpu_skipped.add(report.nodeid)
         elif report.when == "call":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -79,6 +81,10 @@ def shared_folder(config: pytest.Config, tmp_path_factory: pytest.TempPathFactor
     return (base.parent if hasattr(config, "workerinput") else base) / "rectest-runs"
 
 
+_SPEAKING = threading.Lock()
+"""Trainings end in several threads, and pytest's capturing is switched for the whole process."""
+
+
 def _silent(_text: str) -> None:
     """Say nothing."""
 
@@ -92,7 +98,7 @@ def _progress(config: pytest.Config) -> Callable[[str], None]:
         return _silent
 
     def say(text: str) -> None:
-        with capture.global_and_fixture_disabled():
+        with _SPEAKING, contextlib.nullcontext() if capture is None else capture.global_and_fixture_disabled():
             reporter.write_line(f"rectest: trained {text}")
 
     return say

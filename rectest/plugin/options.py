@@ -16,6 +16,8 @@ MARKERS = (
     "slow: takes long; run it before a release",
 )
 UPDATE_MODES = ("new", "failed", "all")
+_FEWEST_SEEDS = 8
+"""`baseline.schema.MIN_SEEDS`, which costs an import of pydantic; a test holds them equal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +119,7 @@ def add_options(parser: pytest.Parser) -> None:
     add(
         "--rectest-seeds",
         dest="rectest_seeds",
-        type=_positive_int,
+        type=_enough_seeds,
         default=16,
         metavar="N",
         help="seeds trained when a baseline is recorded (default 16, at least 8)",
@@ -168,6 +170,14 @@ def _positive_int(text: str) -> int:
         msg = f"must be a whole number of at least 1, got {text!r}"
         raise argparse.ArgumentTypeError(msg)
     return int(text)
+
+
+def _enough_seeds(text: str) -> int:
+    value = _positive_int(text)
+    if value < _FEWEST_SEEDS:
+        msg = f"{value} seeds cannot carry a gate, at least {_FEWEST_SEEDS} are needed"
+        raise argparse.ArgumentTypeError(msg)
+    return value
 
 
 def _device(text: str) -> str:

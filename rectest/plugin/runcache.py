@@ -55,8 +55,19 @@ class RunCache:
 
     def get_many(self, specs: Sequence[RunSpec], *, processes: int) -> list[RunRecord]:
         """The records of several specs, at most `processes` trainings at a time; the first failure is raised."""
+        from rectest.errors import ChildFailed
+        from rectest.training.launch import stop_children
+
         with ThreadPoolExecutor(max_workers=max(1, processes)) as pool:
-            return list(pool.map(self.get, specs))
+            try:
+                return list(pool.map(self.get, specs))
+            except ChildFailed:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                stop_children()
+                raise
 
     def _recall(self, name: str) -> RunRecord | None:
         """What an earlier request left: its record, its failure as an exception, or None."""

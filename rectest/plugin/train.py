@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rectest.record import RunRecord, RunSpec
     from rectest.training.launch import Launch
 
-__all__ = ["Trainer", "target_name"]
+__all__ = ["Trainer", "one_message", "target_name"]
 
 _REPLICA_HASH_SEED = 20_011
 """Each repetition gets another `PYTHONHASHSEED`; any two different numbers would do."""
@@ -43,13 +43,15 @@ class Trainer:
         Args:
             settings: fields of `RunSpec` (seed, steps, config, ...); world and device default to this run's options.
         """
+        __tracebackhide__ = True
         from rectest.record import RunSpec
 
-        if isinstance(target, RunSpec):
-            return target.with_(**settings) if settings else target
-        name = self._name(target)
-        defaults = {"world": self._world(name), "device": self.options.device}
-        return RunSpec(system=name, **{**defaults, **settings})
+        with one_message(self.item, str(target)):
+            if isinstance(target, RunSpec):
+                return target.with_(**settings) if settings else target
+            name = self._name(target)
+            defaults = {"world": self._world(name), "device": self.options.device}
+            return RunSpec(system=name, **{**defaults, **settings})
 
     def _world(self, system: str) -> str:
         """The world that was asked for; a system's default world is called by no name, so that it is one world."""
@@ -65,15 +67,18 @@ class Trainer:
         """Train `target` and return its record; a failed training fails the test with one clear message."""
         return self.many([self.spec(target, **settings)])[0]
 
-    def many(self, specs: Sequence[RunSpec]) -> list[RunRecord]:
-        """Train several specs, some at a time where this process may, and return their records in order."""
+    def many(self, targets: Sequence[Any]) -> list[RunRecord]:
+        """Train several specs or targets, some at a time where this process may; records come in order."""
         __tracebackhide__ = True
         from rectest.errors import ChildFailed
 
+        specs = [self.spec(target) for target in targets]
+        if not specs:
+            pytest.fail("NOT MEASURED: rec_train.many was given nothing to train", pytrace=False)
         cache = RunCache(folder=self.folder, how=self._how, progress=self.progress)
         failure: ChildFailed | None = None
         try:
-            records = cache.get_many(list(specs), processes=self.processes)
+            records = cache.get_many(specs, processes=self.processes)
         except ChildFailed as e:
             failure = e
         if failure is not None:
@@ -88,7 +93,8 @@ class Trainer:
         return Launch(
             deadline=self.options.deadline,
             hash_seed=spec.replica * _REPLICA_HASH_SEED,
-            sys_path=[*sys.path, *self._paths],
+            sys_path=[*self._paths, *sys.path],
+            scratch=self.folder / "children",
         )
 
     def _name(self, target: Any) -> str:
@@ -117,6 +123,29 @@ class Trainer:
         pytest.fail(f"{failure}{log}", pytrace=False)
 
 
+@contextmanager
+def one_message(item: pytest.Item | None, subject: str) -> Iterator[None]:
+    """Turn a mistake that can be named into a NOT MEASURED result and one message, without rectest's own frames."""
+    __tracebackhide__ = True
+    from rectest.errors import RectestError
+
+    problem = ""
+    try:
+        yield
+    except (RectestError, ValueError, TypeError) as e:
+        problem = str(e)
+    if problem:
+        from rectest.checks.result import CheckResult, Verdict
+        from rectest.plugin.collect import attach
+
+        if item is not None:
+            verdict = Verdict.NOT_MEASURED
+            attach(
+                item, CheckResult(check="training", subject=subject.replace("/", "."), verdict=verdict, figure=problem)
+            )
+        pytest.fail(f"NOT MEASURED: {problem}", pytrace=False)
+
+
 def target_name(target: Any) -> tuple[str, str]:
     """``module:attribute`` of a function or class, and the folder a child needs on its path to import it.
 
@@ -130,10 +159,8 @@ def target_name(target: Any) -> tuple[str, str]:
         raise TypeError(msg)
     file = Path(inspect.getsourcefile(target) or "").resolve()
     module = target.__module__
-    try:
-        found = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        found = None
-    if found is None or found.origin is None or Path(found.origin).resolve() != file:
+    parts = Path(*module.split("."))
+    homes = [Path(entry or ".").resolve() for entry in sys.path]
+    if not any(file in (home / parts.with_suffix(".py"), home / parts / "__init__.py") for home in homes):
         module = file.stem
     return f"{module}:{target.__qualname__}", str(file.parent)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rectest.checks.result import CheckResult, worst_verdict
+from rectest.checks.result import CheckResult, Verdict, worst_verdict
 from rectest.record import atomic_write
 
 __all__ = ["REPORT_SCHEMA", "write_report"]
@@ -28,12 +28,15 @@ def write_report(
 
     Args:
         environment: what the training children computed in; None where nothing was trained.
-        exit_status: pytest's, so that a reader need not guess whether the run was green.
+        exit_status: pytest's; a run that was red for another reason than a result is not reported as PASS.
     """
     verdicts = Counter(str(result.verdict) for _, result in results)
+    verdict = worst_verdict(result for _, result in results)
+    if verdict is Verdict.PASS and exit_status:
+        verdict = Verdict.FAIL
     content = {
         "schema": REPORT_SCHEMA,
-        "verdict": str(worst_verdict(result for _, result in results)),
+        "verdict": str(verdict),
         "exit_status": exit_status,
         "counts": dict(sorted(verdicts.items())),
         "environment": environment,

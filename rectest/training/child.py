@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import os
 import signal
 import sys
 import traceback
@@ -18,11 +19,9 @@ __all__ = ["main"]
 
 def main(job_path: str) -> int:
     """Train the job in `job_path`; returns the exit code (0: record written, 3: error file written)."""
-    _die_with_parent()
     job = json.loads(Path(job_path).read_text())
-    for entry in job["sys_path"]:
-        if entry not in sys.path:
-            sys.path.append(entry)
+    _die_with_parent(job["parent"])
+    sys.path[:] = dict.fromkeys([*job["sys_path"], *sys.path])
     from rectest.errors import RectestError
     from rectest.record import RunSpec, atomic_write
 
@@ -39,6 +38,7 @@ def main(job_path: str) -> int:
             "type": type(e).__name__,
             "message": str(e) or type(e).__name__,
             "known": known,
+            "named": isinstance(e, RectestError),
             "traceback": traceback.format_exc(),
         }
         atomic_write(Path(job["error"]), json.dumps(error).encode())
@@ -46,11 +46,16 @@ def main(job_path: str) -> int:
     return 0
 
 
-def _die_with_parent() -> None:
-    """A test run that is killed must not leave children training on; only Linux offers this."""
+def _die_with_parent(parent: int) -> None:
+    """End with the process that started this one, even where that is killed; only Linux offers this.
+
+    It holds for this process, not for what training starts in turn (data loader workers).
+    """
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
 
 
 def _is_memory(error: BaseException) -> bool:
@@ -60,7 +65,8 @@ def _is_memory(error: BaseException) -> bool:
 def _from_user_code(error: BaseException) -> bool:
     """Whether the innermost frame lies outside rectest: then the traceback is what the user needs."""
     frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and "rectest" not in Path(frames[-1].filename).parts
+    package = Path(__file__).resolve().parents[1]
+    return bool(frames) and not Path(frames[-1].filename).resolve().is_relative_to(package)
 
 
 if __name__ == "__main__":

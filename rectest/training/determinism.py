@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import random
+import resource
 import sys
 import threading
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from rectest.environment import Environment, cpu_model
 from rectest.errors import TrainingError
 from rectest.seeding import SeedPlan
 
-__all__ = ["RandomStates", "deterministic", "global_state", "preserved_random_states", "probe"]
+__all__ = ["RandomStates", "deterministic", "global_state", "peak_rss_mib", "preserved_random_states", "probe"]
 
 CUBLAS_WORKSPACE = ":4096:8"
 """The value that PyTorch documents for reproducible cuBLAS; it must be set before CUDA starts."""
@@ -157,6 +158,12 @@ def global_state() -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "numpy_errors": str(sorted(np.geterr().items())),
     }
+
+
+def peak_rss_mib() -> float:
+    """The most memory this process has held so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak / (1024 * 1024 if sys.platform == "darwin" else 1024))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -22,12 +23,15 @@ from pathlib import Path
 from rectest.errors import ChildFailed, RecordError
 from rectest.record import RunRecord, RunSpec
 
-__all__ = ["DEFAULT_DEADLINE", "Launch", "launch", "launch_many"]
+__all__ = ["DEFAULT_DEADLINE", "Launch", "launch", "launch_many", "stop_children"]
 
 DEFAULT_DEADLINE = 600.0
 """Seconds a child may take; a hang must end the child, not the test session."""
 
 _LOG_TAIL = 25
+
+_LIVE: set[subprocess.Popen[bytes]] = set()
+"""Children of this process, so that an interrupt can end those that other threads wait for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +50,11 @@ class Launch:
     """Address space limit of the child; None for none."""
 
     checkpoint_dir: Path | None = None
+    scratch: Path | None = None
+    """Where children work; None for the system's temporary folder. A killed parent leaves their files there."""
 
     def __post_init__(self) -> None:
-        if self.deadline <= 0:
+        if not 0 < self.deadline < math.inf:
             msg = f"the deadline must be positive seconds, got {self.deadline}"
             raise ValueError(msg)
 
@@ -60,7 +66,9 @@ def launch(spec: RunSpec, *, how: Launch | None = None) -> RunRecord:
         ChildFailed: the child raised, was killed, ran out of memory or out of time; nothing is left behind.
     """
     how = how or Launch()
-    folder = Path(tempfile.mkdtemp(prefix="rectest-run-"))
+    if how.scratch is not None:
+        how.scratch.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="rectest-run-", dir=how.scratch))
     try:
         paths = {name: folder / name for name in ("job.json", "record.safetensors", "error.json", "log.txt")}
         _write_job(paths, spec, how)
@@ -103,7 +111,18 @@ def launch_many(
         return outcome
 
     with ThreadPoolExecutor(max_workers=max(1, processes)) as pool:
-        return list(pool.map(one, specs))
+        try:
+            return list(pool.map(one, specs))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop_children()
+            raise
+
+
+def stop_children() -> None:
+    """Kill every child that this process has running, with all they started."""
+    for child in tuple(_LIVE):
+        _kill_group(child)
 
 
 def _write_job(paths: Mapping[str, Path], spec: RunSpec, how: Launch) -> None:
@@ -111,6 +130,7 @@ def _write_job(paths: Mapping[str, Path], spec: RunSpec, how: Launch) -> None:
         "spec": spec.to_dict(),
         "output": str(paths["record.safetensors"]),
         "error": str(paths["error.json"]),
+        "parent": os.getpid(),
         "sys_path": [str(Path(entry).resolve()) for entry in how.sys_path],
         "checkpoint_dir": str(how.checkpoint_dir.resolve()) if how.checkpoint_dir else None,
     }
@@ -126,6 +146,7 @@ def _run_child(spec: RunSpec, how: Launch, paths: Mapping[str, Path], *, cwd: Pa
         child = subprocess.Popen(
             command, cwd=cwd, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
+        _LIVE.add(child)
         try:
             return child.wait(timeout=how.deadline)
         except subprocess.TimeoutExpired as e:
@@ -134,6 +155,7 @@ def _run_child(spec: RunSpec, how: Launch, paths: Mapping[str, Path], *, cwd: Pa
             raise ChildFailed(spec.describe(), reason="deadline", detail=detail + hint, log=_tail(paths)) from e
         finally:
             _kill_group(child)
+            _LIVE.discard(child)
 
 
 def _child_environ(spec: RunSpec, how: Launch) -> dict[str, str]:
@@ -177,9 +199,8 @@ def _raised(spec: RunSpec, paths: Mapping[str, Path]) -> ChildFailed:
         detail = f"ran out of memory ({error['message'].splitlines()[0]}); use a smaller world or batch"
         return ChildFailed(spec.describe(), reason="memory", detail=detail, log=error["traceback"])
     detail = error["message"] if error["known"] else f"raised {error['type']}: {error['message']}"
-    return ChildFailed(
-        spec.describe(), reason="raised", detail=detail, log=None if error["known"] else error["traceback"]
-    )
+    log = None if error["named"] and error["known"] else error["traceback"]
+    return ChildFailed(spec.describe(), reason="raised", detail=detail, log=log)
 
 
 def _died(spec: RunSpec, code: int, paths: Mapping[str, Path]) -> ChildFailed:

@@ -75,6 +75,15 @@ def _train_function(function: Callable[[Recorder], object], run: Recorder) -> No
         msg = f"{run.spec.system} is a function; faults can be planted in subclasses of rectest.System only"
         raise TrainingError(msg)
     function(run)
+    if run.spec.world and not run.facts.get("inputs", {}).get("world"):
+        msg = (
+            f"{run.spec.system} was to be trained on world {run.spec.world!r} and never loaded it; "
+            "call run.load_world(), or leave the world out"
+        )
+        raise TrainingError(msg)
+    unread = sorted(set(run.spec.config) - run.config.read)
+    if unread:
+        raise ConfigError(run.spec.system, unread[0], "was given and never read from run.config")
 
 
 def _planted(system: System[Any], plant: str) -> System[Any]:

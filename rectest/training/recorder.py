@@ -17,8 +17,6 @@ once: a curve with a hole, a value recorded twice, an array under a key that bel
 from __future__ import annotations
 
 import math
-import resource
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,6 +26,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from rectest.data.world import World
+from rectest.data.worlds import load_world
 from rectest.environment import Environment
 from rectest.errors import TrainingError
 from rectest.metrics.measure import Measure
@@ -36,6 +36,8 @@ from rectest.metrics.ranks import Ranks
 from rectest.record import RunRecord, RunSpec
 from rectest.seeding import SeedPlan
 from rectest.training.curves import Curves
+from rectest.training.determinism import peak_rss_mib
+from rectest.training.settings import ReadSettings
 from rectest.training.tape import Digest, Tape, digest_bytes, digest_random_states, digest_tensor, digest_tensors
 
 __all__ = ["Recorder"]
@@ -65,7 +67,7 @@ class Recorder:
         self.seeds = SeedPlan(root=spec.seed)
         """Named streams: draw batches from ``run.seeds.rng("batches")``, negatives from another."""
 
-        self.config: dict[str, Any] = dict(spec.config)
+        self.config = ReadSettings(spec.config)
         self.device = torch.device(spec.device)
         self.facts: dict[str, Any] = {"gate": {"metrics": []}, "tables": {}, "protocol": {}, "timing": {}}
         self.tape = Tape()
@@ -74,6 +76,17 @@ class Recorder:
         self._scalars: dict[str, list[float]] = {}
         self._curves = Curves()
         self._clock = time.perf_counter()
+
+    def load_world(self, default: str = "") -> World:
+        """The world that was asked for, else the one called `default`; the record keeps its digest.
+
+        Raises:
+            UnknownNameError: neither is a world.
+        """
+        world = load_world(self.spec.world or default)
+        self.facts.setdefault("inputs", {}).update(world=world.digest, source=world.source)
+        self.facts["world"] = world.name
+        return world
 
     @property
     def num_steps(self) -> int:
@@ -244,7 +257,7 @@ class Recorder:
             msg = f"{self.spec.describe()} recorded no step and no metric; call run.step(...) and run.metrics(...)"
             raise TrainingError(msg)
         self.facts["tape"] = self.tape.names
-        self.facts["timing"]["peak_rss_mib"] = _peak_rss_mib()
+        self.facts["timing"]["peak_rss_mib"] = peak_rss_mib()
         arrays: dict[str, npt.NDArray[Any]] = dict(self._arrays)
         arrays.update({**self.tape.arrays(), **self._curves.arrays()})
         for prefix, series in (("loss/", self._losses), ("counter/", self._scalars)):
@@ -334,8 +347,3 @@ def _protocol(ranks: Ranks, kind: str) -> dict[str, Any]:
         "single_relevant": bool((per_user <= 1).all()),
         "num_candidates_mean": float(ranks.num_candidates.mean()) if len(ranks.user) else 0.0,
     }
-
-
-def _peak_rss_mib() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(peak / (1024 * 1024 if sys.platform == "darwin" else 1024))

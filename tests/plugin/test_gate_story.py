@@ -133,9 +133,22 @@ def test_other_environment_skips_the_exact_lane_visibly(project, monkeypatch):
     result.assert_outcomes(passed=1, skipped=1)
     result.stdout.fnmatch_lines(["*UNCALIBRATED*baseline/exact*no bits are stored for this environment*"])
 
+    project.gate("--rectest-candidates=candidates")
+    assert not (project.path / "candidates").exists(), "the ensemble is content, so there is nothing to propose"
+
     assert project.gate("--rectest-update=new").ret == 0
     stored = json.loads((project.path / FILE).read_text())
     assert len(stored["exact"]) == 2
+
+
+def test_a_seed_that_is_not_stored_does_not_hide_those_that_are(project):
+    project.makepyfile(test_mine=LANES)
+    project.gate("--rectest-update=new")
+
+    result = project.gate("--rectest-gate-seeds=6")
+
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*PASS*baseline/exact*5 of 6 seeds are stored*"])
 
 
 @pytest.mark.parametrize("damage", ["", "{", '{"schema": 99}', '{"schema": 1, "ensemble": NaN}'])
@@ -164,9 +177,20 @@ def test_update_failed_keeps_what_is_green(project):
 def test_too_few_seeds_are_refused(project):
     result = project.gate("--rectest-update=new", "--rectest-seeds=4")
 
-    assert result.ret == 1
-    result.stdout.fnmatch_lines(["*4 seeds cannot carry a gate, at least 8 are needed*"])
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*4 seeds cannot carry a gate, at least 8 are needed*"])
     assert not (project.path / FILE).exists()
+
+
+def test_a_file_is_no_world_for_a_baseline(project):
+    path = project.path / "mine.txt"
+    path.write_text("u1 a b c\n")
+
+    result = project.gate(f"--rectest-world=lines:{path}", "--rectest-json=report.json")
+
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["NOT MEASURED: lines:*is a file: a baseline needs a world that everybody has*"])
+    assert json.loads((project.path / "report.json").read_text())["verdict"] == "NOT MEASURED"
 
 
 def test_a_metric_that_vanished_is_not_green(project):

@@ -83,3 +83,13 @@ def test_under_xdist_too(pytester):
 
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*NOT MEASURED: all 2 gpu tests were skipped*"])
+
+
+def test_an_odd_count_is_named(pytester, gpus):
+    gpus(1)
+    pytester.makepyfile("import pytest\n@pytest.mark.gpu(count='2')\ndef test_it(): pass\n")
+
+    result = pytester.runpytest_inprocess()
+
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*gpu(count='2'): count must be a whole number of at least 1*"])

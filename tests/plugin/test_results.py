@@ -38,7 +38,7 @@ def test_red_is_red_and_the_section_says_why(pytester, workers):
 
     assert result.ret == 1
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*= rectest =*", "mymodel", "*4 properties: 3 PASS, 1 FAIL*"])
+    result.stdout.fnmatch_lines(["*= rectest =*", "mymodel", "*3 properties: 2 PASS, 1 FAIL*"])
     result.stdout.fnmatch_lines(["*FAIL  mapping*0.34*limit > 0.04*"])
     result.stdout.fnmatch_lines(["*FAIL mapping: mymodel: 0.34*", "*worst*row 17*", "*next*rebuild the map*"])
     report = json.loads((pytester.path / "out" / "report.json").read_text())
@@ -120,3 +120,26 @@ def test_markers_work_under_strict_markers(pytester):
     result = pytester.runpytest_inprocess("--strict-markers", "-m", "gate")
 
     result.assert_outcomes(passed=1, deselected=1)
+
+
+def test_a_red_run_is_never_reported_as_pass(pytester):
+    pytester.makepyfile(TESTS + "\ndef test_plain(): assert False\n")
+
+    result = pytester.runpytest_subprocess("--rectest-json=report.json")
+
+    assert result.ret == 1
+    assert json.loads((pytester.path / "report.json").read_text())["verdict"] == "FAIL"
+
+
+def test_a_folder_is_no_report_file(pytester):
+    result = pytester.runpytest_inprocess("--rectest-json=.")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*is a folder; the name of a file was needed*"])
+
+
+def test_the_fewest_seeds_are_those_of_the_schema():
+    from rectest.baseline.schema import MIN_SEEDS
+    from rectest.plugin.options import _FEWEST_SEEDS
+
+    assert _FEWEST_SEEDS == MIN_SEEDS

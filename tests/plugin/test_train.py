@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
+
 import pytest
 
 from rectest.plugin.train import target_name
@@ -109,3 +114,58 @@ def test_target_names():
 def test_odd_targets_are_refused(target):
     with pytest.raises(TypeError, match="a function or a class at the top level"):
         target_name(target)
+
+
+def test_functions_in_test_folders_are_found_under_any_import_mode(pytester):
+    folder = pytester.mkdir("deep")
+    (folder / "test_inside.py").write_text(
+        "def train(run):\n    run.metrics('test', {'hit@5': 0.5})\n\n"
+        "def test_it(rec_train):\n    assert rec_train(train).final('test/hit@5') == 0.5\n"
+    )
+
+    result = pytester.runpytest_subprocess("--import-mode=importlib")
+
+    result.assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("call", "problem"),
+    [
+        ("rec_train('comirec', sed=3)", "*NOT MEASURED*sed*"),
+        ("rec_train('comirec', seed=-1)", "*NOT MEASURED: seed must be an integer of at least 0*"),
+        ("rec_train.many([])", "*NOT MEASURED: rec_train.many was given nothing to train*"),
+        ("rec_train(lambda run: None)", "*NOT MEASURED: cannot train*"),
+    ],
+)
+def test_mistakes_are_one_message(pytester, call, problem):
+    pytester.makepyfile(f"def test_it(rec_train):\n    {call}\n")
+
+    result = pytester.runpytest_subprocess()
+
+    assert result.ret == 1
+    result.stdout.fnmatch_lines([problem])
+    result.stdout.no_fnmatch_line("*rectest/plugin/train.py*")
+
+
+def test_an_interrupt_ends_the_children_and_the_run(pytester):
+    pytester.makepyfile(
+        """
+        import pathlib, time
+
+        def slow(run):
+            pathlib.Path(__file__).with_name(f"started{run.spec.seed}").touch()
+            time.sleep(300)
+
+        def test_it(rec_train):
+            rec_train.many([rec_train.spec(slow, seed=seed) for seed in range(3)])
+        """
+    )
+    silent = subprocess.DEVNULL
+    run = pytester.popen([sys.executable, "-m", "pytest", "-q"], stdout=silent, stderr=silent)
+    deadline = time.monotonic() + 60
+    while not (pytester.path / "started0").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    run.send_signal(signal.SIGINT)
+
+    assert run.wait(timeout=30) == pytest.ExitCode.INTERRUPTED
+    assert not (pytester.path / "started2").exists()

@@ -131,3 +131,33 @@ def test_tensorboard_is_written_when_asked_for(tmp_path, monkeypatch):
         record["counter/first_weight"].tolist()
     )
     assert [e.step for e in found.Scalars("valid/recall@10")] == [5]
+
+
+IGNORES = "def train(run):\n    run.metrics('test', {'hit@5': 0.25})\n"
+LOADS = (
+    "def train(run):\n    world = run.load_world('tiny')\n    rate = run.config.get('rate', 1.0)\n"
+    "    run.metrics('test', {'hit@5': 0.2 * rate + world.num_items / 1e6})\n"
+)
+
+
+def test_a_world_or_setting_that_a_function_ignores_is_refused(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(IGNORES)
+    spec = RunSpec(system=f"{path}:train")
+
+    with pytest.raises(TrainingError, match=r"world 'tiny' and never loaded it; call run.load_world"):
+        run_spec(spec.with_(world="tiny"))
+    with pytest.raises(ConfigError, match="setting 'rate' was given and never read"):
+        run_spec(spec.with_(config={"rate": 2}))
+
+
+def test_a_function_may_load_the_world_that_was_asked_for(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(LOADS)
+    spec = RunSpec(system=f"{path}:train")
+
+    default, other = run_spec(spec), run_spec(spec.with_(world="tiny-cold", config={"rate": 2}))
+
+    assert default.facts["world"] == "tiny"
+    assert other.facts["world"] == "tiny-cold"
+    assert default.facts["inputs"]["world"] != other.facts["inputs"]["world"]
