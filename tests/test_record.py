@@ -120,7 +120,7 @@ def test_a_damaged_header_is_named(tmp_path, header):
     path = tmp_path / "r.safetensors"
     save_file({"x": np.zeros(2)}, path, metadata={"rectest": json.dumps(header)})
 
-    with pytest.raises(RecordError, match="train again|does not understand"):
+    with pytest.raises(RecordError, match=r"train again|does not understand"):
         RunRecord.load(path)
 
 
