@@ -16,7 +16,6 @@ __all__ = [
     "ConfigError",
     "CorruptBaseline",
     "DataError",
-    "EnvironmentMismatch",
     "MetricError",
     "NoBaseline",
     "RecordError",
@@ -117,17 +116,6 @@ class ChildFailed(RectestError):
 
 def _rebuild_child_failed(what: str, reason: str, detail: str, log: str | None) -> ChildFailed:
     return ChildFailed(what, reason=reason, detail=detail, log=log)
-
-
-class EnvironmentMismatch(RectestError):
-    """Two things made in different environments were about to be compared bit for bit."""
-
-    def __init__(self, expected: str, obtained: str, differences: dict[str, tuple[object, object]]) -> None:
-        self.expected = expected
-        self.obtained = obtained
-        self.differences = differences
-        parts = ", ".join(f"{key} {old!r} -> {new!r}" for key, (old, new) in sorted(differences.items()))
-        super().__init__(f"environments differ ({expected} and {obtained}): {parts}")
 
 
 class BaselineError(RectestError):

@@ -18,7 +18,6 @@ __all__ = [
     "false_alarm_of_band",
     "mean_slack",
     "norm_slack",
-    "rounding_slack",
     "user_noise_floor",
     "z_limit",
 ]
@@ -110,16 +109,6 @@ def binomial_limit(num_trials: int, rate: float, *, alpha: float = ALPHA) -> int
         else:
             low = middle + 1
     return low
-
-
-def rounding_slack(decimals: int | None) -> float:
-    """How far a printed value may be from the computed one: half a unit of its last decimal; 0 for exact values."""
-    if decimals is None:
-        return 0.0
-    if decimals < 0:
-        msg = f"decimals must not be negative, got {decimals}"
-        raise ValueError(msg)
-    return 0.5 * 10.0**-decimals
 
 
 def mean_slack(num_terms: int, *, largest: float = 1.0, eps: float = 2.0**-52) -> float:

@@ -93,18 +93,12 @@ def test_short_rows_meet_by_chance_and_long_rows_do_not() -> None:
     assert tolerance.accidental_duplicates(10_000_000, 4, mantissa_bits=23) < 1e-10
 
 
-def test_rounding_slack_is_half_a_unit() -> None:
-    assert tolerance.rounding_slack(4) == pytest.approx(0.00005)
-    assert tolerance.rounding_slack(None) == 0
-
-
 @pytest.mark.parametrize(
     ("call", "match"),
     [
         (lambda: tolerance.bonferroni(1.5, 1), "alpha"),
         (lambda: tolerance.z_limit(sides=3), "sides"),
         (lambda: tolerance.binomial_tail(1, 2, 1.5), "rate"),
-        (lambda: tolerance.rounding_slack(-1), "decimals"),
         (lambda: tolerance.user_noise_floor(0.1, 0), "users"),
     ],
 )
