@@ -4,6 +4,9 @@ A system draws every random number from the `SeedPlan` it is given, on the CPU, 
 then neither the device nor the evaluation schedule can change what it trains on. Users subclass `System` for their
 own code; nothing here knows the reference systems.
 
+Whatever training carries from step to step belongs into the model (parameters, buffers, generators of its modules)
+or into the optimizer's state: then a checkpoint holds it, and a resumed run equals the uninterrupted one.
+
 Shapes: B batch, L sequence, C candidates, V items (ids 1..V, 0 is padding), U users.
 """
 
@@ -32,6 +35,7 @@ __all__ = ["Batch", "EvalSet", "System", "Table", "TrainConfig"]
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 DataT = TypeVar("DataT")
 
 
@@ -204,6 +208,25 @@ class System(ABC, Generic[DataT]):
 
     def used_rows(self, batch: Batch) -> dict[str, Tensor]:
         """Per table, the row indices (any shape) that a batch reads; the loop counts them."""
+        return {}
+
+    def components(self, model: nn.Module, eval_set: EvalSet, rows: slice) -> dict[str, Tensor]:
+        """The named parts, weights included, of which `score` is the sum; none where it is not a sum."""
+        return {}
+
+    def left_padded(self, eval_set: EvalSet, extra: int) -> EvalSet | None:
+        """The same users with `extra` more padding columns before their inputs; None where nothing is left-padded.
+
+        Padding carries no information, so the scores must not change.
+        """
+        return None
+
+    def held_out(self, world: World) -> BoolArray | None:
+        """[N] the events of `world` that training must not depend on, or None where whole users are held out."""
+        return None
+
+    def branches(self, model: nn.Module) -> dict[str, tuple[str, str]]:
+        """Parts of the model that must learn: name to the prefix of its parameters and its loss component."""
         return {}
 
     def scalars(self, model: nn.Module) -> dict[str, float]:

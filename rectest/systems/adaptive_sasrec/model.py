@@ -17,29 +17,11 @@ from torch.nn import functional
 
 from rectest.seeding import SeedPlan
 from rectest.systems.adaptive_sasrec.similarity import Similarity
+from rectest.systems.layers import Dropout
 
-__all__ = ["Block", "Dropout", "SASRec"]
+__all__ = ["Block", "SASRec"]
 
 _NORM_EPS = 1e-8
-
-
-class Dropout(nn.Module):
-    """Dropout whose masks come from a CPU generator of its own: equal on every device, moved by nobody else.
-
-    At rate 0, and in evaluation, it draws nothing. Checkpoints keep the generator's state.
-    """
-
-    def __init__(self, rate: float, seed: int) -> None:
-        super().__init__()
-        self.rate = rate
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Zero each value with probability `rate` and scale the others by 1 / (1 - rate)."""
-        if self.rate == 0.0 or not self.training:
-            return values
-        kept = torch.rand(values.shape, generator=self.generator) >= self.rate
-        return values * kept.to(values.device) / (1.0 - self.rate)
 
 
 class _Attention(nn.Module):

@@ -24,9 +24,10 @@ from rectest.errors import WorldError
 from rectest.seeding import SeedPlan
 from rectest.systems.adaptive_sasrec.batches import SASRecData, draw_batches, left_padded, prepare
 from rectest.systems.adaptive_sasrec.config import AdaptiveSASRecConfig
-from rectest.systems.adaptive_sasrec.model import Dropout, SASRec
+from rectest.systems.adaptive_sasrec.model import SASRec
 from rectest.systems.adaptive_sasrec.negatives import NegativeSchedule, relative_popularity
 from rectest.systems.adaptive_sasrec.similarity import AdaptiveSimilarity, Similarity, top_k_overlap
+from rectest.systems.layers import Dropout
 from rectest.systems.protocol import Batch, EvalSet, System, Table
 
 __all__ = ["AdaptiveSASRec"]

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rectest.seeding import SeedPlan
-from rectest.systems.adaptive_sasrec.model import Dropout, SASRec
+from rectest.systems.adaptive_sasrec.model import SASRec
 from rectest.systems.adaptive_sasrec.similarity import AdaptiveSimilarity, Similarity
+from rectest.systems.layers import Dropout
 
 VARIANTS = [
     {"norm_first": norm_first, "num_blocks": blocks, "num_heads": heads}
