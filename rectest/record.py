@@ -64,11 +64,15 @@ class RunSpec:
     replica: int = 0
     """Number of the repetition: it never reaches the training, it only makes a second run of the same spec."""
 
+    interrupted_at: int = 0
+    """Step after which the training process ends and another one resumes from its checkpoint; 0 for never. Like
+    `replica` it must not change a bit of what comes out."""
+
     def __post_init__(self) -> None:
         if not self.system:
             msg = "a run spec needs the name of a system"
             raise ValueError(msg)
-        for name, low in (("seed", 0), ("threads", 1), ("replica", 0), ("steps", 1), ("eval_every", 1)):
+        for name, low in (("seed", 0), ("threads", 1), ("replica", 0), ("interrupted_at", 0), ("steps", 1), ("eval_every", 1)):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < low):
                 msg = f"{name} must be an integer of at least {low}, got {value!r}"
@@ -98,6 +102,8 @@ class RunSpec:
             parts.append(f"planted {self.plant}")
         if self.replica:
             parts.append(f"repetition {self.replica}")
+        if self.interrupted_at:
+            parts.append(f"interrupted at step {self.interrupted_at}")
         return ", ".join(parts)
 
     def with_(self, **changes: Any) -> RunSpec:

@@ -17,7 +17,7 @@ import difflib
 import types
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -125,6 +125,9 @@ class Table:
     moves_untouched: bool = False
     """Whether the optimizer may move rows that took part in no batch (weight decay on a dense table)."""
 
+    frozen: bool = False
+    """Whether the table promises to stay at its initial values."""
+
 
 class System(ABC, Generic[DataT]):
     """A training program under test. Subclasses set the class attributes and implement the abstract methods."""
@@ -228,6 +231,24 @@ class System(ABC, Generic[DataT]):
     def branches(self, model: nn.Module) -> dict[str, tuple[str, str]]:
         """Parts of the model that must learn: name to the prefix of its parameters and its loss component."""
         return {}
+
+    def reported(
+        self, split: str, values: Mapping[str, float], per_user: Callable[[str], FloatArray]
+    ) -> Mapping[str, float]:
+        """The metrics that the trainer logs for an evaluation: the means over users, `values`, as they are.
+
+        Args:
+            per_user: gives the values of one measure for each user, NaN where nothing is relevant.
+        """
+        return values
+
+    def is_better(self, value: float, best: float, *, higher_is_better: bool) -> bool:
+        """Whether an evaluation beats the best one so far; ties keep the earlier one."""
+        return value > best if higher_is_better else value < best
+
+    def weights_to_test(self, best: Mapping[str, Tensor], last: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The weights that are tested: those of the best evaluation."""
+        return best
 
     def scalars(self, model: nn.Module) -> dict[str, float]:
         """Values worth a curve (similarity weights, gates, counters), read after every step."""

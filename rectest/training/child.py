@@ -14,11 +14,14 @@ import sys
 import traceback
 from pathlib import Path
 
-__all__ = ["main"]
+__all__ = ["HALTED", "main"]
+
+HALTED = 5
+"""Exit code of a child that ended where it was told to, with a checkpoint behind it."""
 
 
 def main(job_path: str) -> int:
-    """Train the job in `job_path`; returns the exit code (0: record written, 3: error file written)."""
+    """Train the job in `job_path`; returns the exit code (0: record written, 3: error file written, 5: halted)."""
     job = json.loads(Path(job_path).read_text())
     _die_with_parent(job["parent"])
     sys.path[:] = dict.fromkeys([*job["sys_path"], *sys.path])
@@ -26,10 +29,16 @@ def main(job_path: str) -> int:
     from rectest.record import RunSpec, atomic_write
 
     try:
+        from rectest.training.loop import Halted
         from rectest.training.program import run_spec
 
-        checkpoints = job.get("checkpoint_dir")
-        record = run_spec(RunSpec.from_dict(job["spec"]), checkpoint_dir=Path(checkpoints) if checkpoints else None)
+        folder, resume = (Path(job[key]) if job.get(key) else None for key in ("checkpoint_dir", "resume"))
+        try:
+            record = run_spec(
+                RunSpec.from_dict(job["spec"]), checkpoint_dir=folder, resume=resume, halt_after=job.get("halt_after")
+            )
+        except Halted:
+            return HALTED
         record.save(job["output"])
     except Exception as e:
         known = isinstance(e, RectestError | ValueError | TypeError) and not _from_user_code(e)

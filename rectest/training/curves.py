@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +62,22 @@ class Curves:
             for measure, values in curves.items()
         }
         return {"eval/steps": np.array(self._steps.get("valid", []), dtype=np.int64), **found}
+
+    def state(self) -> dict[str, Any]:
+        """All points as plain values; `from_state` makes the same curves of them."""
+        values = {split: {str(m): list(v) for m, v in curves.items()} for split, curves in self._values.items()}
+        return {"steps": {split: list(steps) for split, steps in self._steps.items()}, "values": values}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Curves:
+        """The curves that gave `state`."""
+        made = cls()
+        made._steps = {split: list(steps) for split, steps in state["steps"].items()}
+        made._values = {
+            split: {Measure.parse(name): list(values) for name, values in curves.items()}
+            for split, curves in state["values"].items()
+        }
+        return made
 
     def _advance(self, split: str, step: int) -> None:
         steps = self._steps.setdefault(split, [])

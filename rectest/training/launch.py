@@ -17,11 +17,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rectest.errors import ChildFailed, RecordError
 from rectest.record import RunRecord, RunSpec
+from rectest.training.child import HALTED
 
 __all__ = ["DEFAULT_DEADLINE", "Launch", "launch", "launch_many", "stop_children"]
 
@@ -29,6 +30,9 @@ DEFAULT_DEADLINE = 600.0
 """Seconds a child may take; a hang must end the child, not the test session."""
 
 _LOG_TAIL = 25
+
+LAST = "last.pt"
+"""Where training leaves what a resumed run needs, in the folder of checkpoints."""
 
 _LIVE: set[subprocess.Popen[bytes]] = set()
 """Children of this process, so that an interrupt can end those that other threads wait for."""
@@ -50,6 +54,9 @@ class Launch:
     """Address space limit of the child; None for none."""
 
     checkpoint_dir: Path | None = None
+    resume: Path | None = None
+    """A ``last.pt`` of the same run to go on from."""
+
     scratch: Path | None = None
     """Where children work; None for the system's temporary folder. A killed parent leaves their files there."""
 
@@ -70,10 +77,9 @@ def launch(spec: RunSpec, *, how: Launch | None = None) -> RunRecord:
         how.scratch.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="rectest-run-", dir=how.scratch))
     try:
-        paths = {name: folder / name for name in ("job.json", "record.safetensors", "error.json", "log.txt")}
-        _write_job(paths, spec, how)
-        (folder / "cwd").mkdir()
-        code = _run_child(spec, how, paths, cwd=folder / "cwd")
+        if spec.interrupted_at:
+            how = _interrupted(spec, how, folder)
+        paths, code = _one_child(spec, how, folder / "run")
         if paths["error.json"].exists():
             raise _raised(spec, paths)
         if code != 0 or not paths["record.safetensors"].exists():
@@ -84,6 +90,31 @@ def launch(spec: RunSpec, *, how: Launch | None = None) -> RunRecord:
             raise ChildFailed(spec.describe(), reason="killed", detail=f"left an unreadable record ({e})") from e
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _one_child(
+    spec: RunSpec, how: Launch, folder: Path, *, halt_after: int | None = None
+) -> tuple[dict[str, Path], int]:
+    """Run one child in `folder`; the files it may have left, and its exit code."""
+    (folder / "cwd").mkdir(parents=True)
+    paths = {name: folder / name for name in ("job.json", "record.safetensors", "error.json", "log.txt")}
+    _write_job(paths, spec, how, halt_after)
+    return paths, _run_child(spec, how, paths, cwd=folder / "cwd")
+
+
+def _interrupted(spec: RunSpec, how: Launch, folder: Path) -> Launch:
+    """Train the first part in a process of its own; how to launch the second."""
+    how = replace(how, checkpoint_dir=how.checkpoint_dir or folder / "checkpoints")
+    assert how.checkpoint_dir is not None
+    paths, code = _one_child(spec, how, folder / "first", halt_after=spec.interrupted_at)
+    if paths["error.json"].exists():
+        raise _raised(spec, paths)
+    if code == 0:
+        detail = f"ended before step {spec.interrupted_at}, at which it was to be interrupted; choose an earlier one"
+        raise ChildFailed(spec.describe(), reason="raised", detail=detail)
+    if code != HALTED:
+        raise _died(spec, code, paths)
+    return replace(how, resume=how.checkpoint_dir / LAST)
 
 
 def launch_many(
@@ -125,7 +156,7 @@ def stop_children() -> None:
         _kill_group(child)
 
 
-def _write_job(paths: Mapping[str, Path], spec: RunSpec, how: Launch) -> None:
+def _write_job(paths: Mapping[str, Path], spec: RunSpec, how: Launch, halt_after: int | None) -> None:
     job = {
         "spec": spec.to_dict(),
         "output": str(paths["record.safetensors"]),
@@ -133,6 +164,8 @@ def _write_job(paths: Mapping[str, Path], spec: RunSpec, how: Launch) -> None:
         "parent": os.getpid(),
         "sys_path": [str(Path(entry).resolve()) for entry in how.sys_path],
         "checkpoint_dir": str(how.checkpoint_dir.resolve()) if how.checkpoint_dir else None,
+        "resume": str(how.resume.resolve()) if how.resume else None,
+        "halt_after": halt_after,
     }
     paths["job.json"].write_text(json.dumps(job))
 

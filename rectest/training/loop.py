@@ -1,26 +1,23 @@
 """The loop: train a `System` on a `World` and record it. All of it can be read in one sitting.
 
 Order of one run: prepare, build, then steps with evaluations of ``valid`` between them, then the best weights are
-put back and ``test`` is evaluated once. Evaluation can never change training: it runs in evaluation mode, without
-gradients, and with every global generator put back afterwards.
+put back, ``test`` is evaluated and the probes are made. Evaluation can never change training: it runs in evaluation
+mode, without gradients, and with every global generator put back afterwards.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from rectest.data.world import World
 from rectest.errors import TrainingError, WorldError
-from rectest.metrics.bounds import chance
 from rectest.metrics.measure import Measure
 from rectest.metrics.ranking import evaluate, per_user
 from rectest.metrics.ranks import Ranks
@@ -28,77 +25,131 @@ from rectest.systems.protocol import Batch, EvalSet, System
 from rectest.training.checkpoint import save_checkpoint
 from rectest.training.determinism import preserved_random_states
 from rectest.training.evaluate import count_ranks
+from rectest.training.facts import (
+    kind_of,
+    record_floors,
+    record_parameters,
+    record_start,
+    record_tables,
+    record_used_ids,
+)
+from rectest.training.launch import LAST
+from rectest.training.probes import probe
 from rectest.training.recorder import Recorder
+from rectest.training.resume import EarlyStopping, load_progress, save_progress
+from rectest.training.settings import Watched
 
-__all__ = ["EarlyStopping", "rank_split", "train_system"]
-
-
-@dataclass(kw_only=True)
-class EarlyStopping:
-    """Keeps the best evaluation and says when to stop: after `patience` evaluations that did not improve on it.
-
-    The first evaluation always counts as best, so that a metric that stays at zero still leaves weights to test.
-    """
-
-    measure: Measure
-    patience: int | None
-    best_value: float = field(default=float("nan"), init=False)
-    best_step: int = field(default=0, init=False)
-    misses: int = field(default=0, init=False)
-
-    def improved(self, step: int, value: float) -> bool:
-        """Record an evaluation; True when it is the best so far (ties keep the earlier one)."""
-        better = value > self.best_value if self.measure.higher_is_better else value < self.best_value
-        if self.best_step == 0 or better:
-            self.best_value, self.best_step, self.misses = value, step, 0
-            return True
-        self.misses += 1
-        return False
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether training should stop."""
-        return self.patience is not None and self.misses >= self.patience
+__all__ = ["EarlyStopping", "Halted", "rank_split", "train_system"]
 
 
-def train_system(system: System[Any], world: World, run: Recorder, *, checkpoint_dir: Path | None = None) -> None:
+class Halted(Exception):
+    """Training stopped where it was told to, with a checkpoint to go on from."""
+
+
+def train_system(
+    system: System[Any],
+    world: World,
+    run: Recorder,
+    *,
+    checkpoint_dir: Path | None = None,
+    resume: Path | None = None,
+    halt_after: int | None = None,
+) -> None:
     """Train `system` on `world` as `run.spec` says and tell `run` everything a check may want.
 
     Args:
-        checkpoint_dir: where ``best.pt`` is written at each improvement, with the whole configuration in it.
+        checkpoint_dir: where ``best.pt`` is written at each improvement and ``last.pt`` at each evaluation, with the
+            whole configuration in it.
+        resume: a ``last.pt`` of the same run to go on from.
+        halt_after: end with `Halted` at the first evaluation at or after this step.
 
     Raises:
         WorldError: the world is too small for the system.
         TrainingError: a loss is not finite, the batches ran out, or nobody can be evaluated.
+        RecordError: `resume` is no checkpoint of this run.
     """
-    config = system.config
+    settings = system.settings()
+    watched = Watched(system.config)
+    system.config = watched.config
     data = system.prepare(world, run.seeds.child("data"))
     valid, test = (_eval_set(system, world, data, split) for split in ("valid", "test"))
     model = system.build(data, run.seeds.child("init")).to(run.device)
-    _record_start(system, world, data, model, run)
-    optimizer = system.make_optimizer(model)
-    stopping = EarlyStopping(measure=Measure.parse(system.measures[0]), patience=config.patience)
-    best: dict[str, Tensor] = {}
-    for step, batch in _numbered(system.batches(data, run.seeds), config.steps):
-        _train_step(system, model, optimizer, batch, run)
-        if step % config.eval_every == 0 or step == config.steps:
-            ranks = rank_split(system, model, valid, run=run)
-            values = evaluate(ranks, system.measures)
-            run.evaluation("valid", values, step=step)
-            run.ranks("valid", ranks, kind=_kind(valid))
-            if stopping.improved(step, values[str(stopping.measure)]):
-                best = copy.deepcopy(model.state_dict())
-                _save(checkpoint_dir, system, model, optimizer, step)
-            if stopping.exhausted:
-                break
+    run.facts["settings"] = settings
+    record_start(system, world, data, model, run)
+    start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    session = _Session(
+        system=system, model=model, optimizer=system.make_optimizer(model), valid=valid, run=run, settings=settings
+    )
+    session.train(system.batches(data, run.seeds), checkpoint_dir=checkpoint_dir, resume=resume, halt_after=halt_after)
     run.mark_time("trained")
-    _record_tables(system, model, run)
-    _record_stopping(stopping, run)
-    model.load_state_dict(best)
-    ranks = _test(system, model, test, run)
-    _record_floors(system, world, system.popularity(data), test, ranks, run)
-    _record_used_ids(world, test, run)
+    record_tables(system, model, run)
+    record_parameters(system, model, session.optimizer, start, run)
+    _record_stopping(session.stopping, run)
+    model.load_state_dict(system.weights_to_test(session.best, copy.deepcopy(model.state_dict())))
+    ranks = _test(system, model, valid, test, run)
+    record_floors(system, world, system.popularity(data), test, ranks, run)
+    record_used_ids(world, test, run)
+    probe(system, model, test, run)
+    _record_settings(watched, run)
     run.mark_time("tested")
+
+
+class _Session:
+    """The part of a run between its start and its tests: steps, evaluations, the best weights so far."""
+
+    def __init__(
+        self,
+        *,
+        system: System[Any],
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        valid: EvalSet,
+        run: Recorder,
+        settings: Mapping[str, Any],
+    ) -> None:
+        self.system, self.model, self.optimizer = system, model, optimizer
+        self.valid, self.run, self.settings = valid, run, settings
+        patience = system.config.patience
+        self.stopping = EarlyStopping(measure=Measure.parse(system.measures[0]), patience=patience, system=system)
+        self.best: dict[str, Tensor] = {}
+
+    def train(
+        self, batches: Iterator[Batch], *, checkpoint_dir: Path | None, resume: Path | None, halt_after: int | None
+    ) -> None:
+        """Take every step that is left; batches of steps that a checkpoint holds are drawn and left unused."""
+        done = self._resumed(resume)
+        steps, every = self.system.config.steps, self.system.config.eval_every
+        for step, batch in _numbered(batches, steps):
+            if step <= done or self.stopping.exhausted:
+                continue
+            _train_step(self.system, self.model, self.optimizer, batch, self.run)
+            if step % every and step != steps:
+                continue
+            self._evaluate(step, checkpoint_dir)
+            if halt_after is not None and step >= halt_after:
+                msg = f"halted after step {step}"
+                raise Halted(msg)
+            if self.stopping.exhausted:
+                break
+
+    def _resumed(self, resume: Path | None) -> int:
+        if resume is None:
+            return 0
+        done, self.best = load_progress(
+            resume, self.model, self.optimizer, self.run, settings=self.settings, stopping=self.stopping
+        )
+        return done
+
+    def _evaluate(self, step: int, checkpoint_dir: Path | None) -> None:
+        values = _validate(self.system, self.model, self.valid, self.run, step=step)
+        parts: dict[str, Any] = {"model": self.model, "optimizer": self.optimizer, "settings": self.settings}
+        improved = self.stopping.improved(step, values[str(self.stopping.measure)])
+        if improved:
+            self.best = copy.deepcopy(self.model.state_dict())
+        if checkpoint_dir is not None:
+            if improved:
+                save_checkpoint(checkpoint_dir / "best.pt", step=step, **parts)
+            save_progress(checkpoint_dir / LAST, run=self.run, stopping=self.stopping, best=self.best, **parts)
 
 
 def rank_split(system: System[Any], model: nn.Module, eval_set: EvalSet, *, run: Recorder | None = None) -> Ranks:
@@ -137,20 +188,6 @@ def _eval_set(system: System[Any], world: World, data: Any, split: str) -> EvalS
     return eval_set
 
 
-def _record_start(system: System[Any], world: World, data: Any, model: nn.Module, run: Recorder) -> None:
-    maps = system.id_maps(data)
-    raws = {space: [""] * ids.first_index + list(ids.raws) for space, ids in maps.items()}
-    run.start(model, id_maps=raws)
-    run.count_parameters(model)
-    run.facts["idmaps"] = {space: {"space": space, "first_index": ids.first_index} for space, ids in maps.items()}
-    run.facts["inputs"] = {"world": world.digest, "source": world.source, **system.input_facts(data)}
-    run.facts["settings"] = system.settings()
-    run.facts["gate"]["metrics"] = list(system.gate_measures)
-    run.popularity(system.popularity(data))
-    for name, table in system.tables(model).items():
-        run.table(name, table.weight, initial=True)
-
-
 def _train_step(
     system: System[Any], model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, run: Recorder
 ) -> None:
@@ -175,26 +212,6 @@ def _numbered(batches: Iterator[Batch], steps: int) -> Iterator[tuple[int, Batch
         yield step, batch
 
 
-def _save(
-    folder: Path | None, system: System[Any], model: nn.Module, optimizer: torch.optim.Optimizer, step: int
-) -> None:
-    if folder is not None:
-        settings = system.settings()
-        save_checkpoint(folder / "best.pt", model=model, optimizer=optimizer, step=step, settings=settings)
-
-
-def _record_tables(system: System[Any], model: nn.Module, run: Recorder) -> None:
-    for name, table in system.tables(model).items():
-        run.table(
-            name,
-            table.weight,
-            space=table.space,
-            padding_row=table.padding_row,
-            norm=table.norm,
-            moves_untouched=table.moves_untouched,
-        )
-
-
 def _record_stopping(stopping: EarlyStopping, run: Recorder) -> None:
     run.facts["best_step"] = stopping.best_step
     run.facts["early_stopping"] = {
@@ -206,59 +223,39 @@ def _record_stopping(stopping: EarlyStopping, run: Recorder) -> None:
     }
 
 
-def _test(system: System[Any], model: nn.Module, test: EvalSet, run: Recorder) -> Ranks:
-    """Evaluate the best weights once, and once more: an evaluation that cannot repeat itself measures nothing."""
+def _validate(
+    system: System[Any], model: nn.Module, valid: EvalSet, run: Recorder, *, step: int
+) -> Mapping[str, float]:
+    ranks = rank_split(system, model, valid, run=run)
+    values = _reported(system, "valid", ranks)
+    run.evaluation("valid", values, step=step)
+    run.ranks("valid", ranks, kind=kind_of(valid))
+    return values
+
+
+def _reported(system: System[Any], split: str, ranks: Ranks) -> Mapping[str, float]:
+    values = evaluate(ranks, system.measures)
+    return system.reported(split, values, lambda measure: per_user(ranks, measure))
+
+
+def _test(system: System[Any], model: nn.Module, valid: EvalSet, test: EvalSet, run: Recorder) -> Ranks:
+    """Evaluate the tested weights once, and once more: an evaluation that cannot repeat itself measures nothing.
+
+    ``valid`` is evaluated again as well: weights that are said to be the best must reach what the best reached.
+    """
     ranks = rank_split(system, model, test, run=run)
     again = rank_split(system, model, test, run=run).to_arrays("")
     first = ranks.to_arrays("")
     run.facts["evaluation"]["repeatable"] = all(np.array_equal(first[key], again[key]) for key in first)
-    run.ranked("test", ranks, system.measures, kind=_kind(test), gate=False)
+    run.ranks("test", ranks, kind=kind_of(test))
+    run.metrics("test", _reported(system, "test", ranks), gate=False)
     run.facts["protocol"]["test"]["exclude_seen"] = test.excluded is not None
+    run.facts["best_again"] = dict(_reported(system, "valid", rank_split(system, model, valid, run=run)))
     return ranks
 
 
-def _kind(eval_set: EvalSet) -> str:
-    return "full" if eval_set.candidates is None else "sampled"
-
-
-def _record_floors(
-    system: System[Any], world: World, popularity: npt.NDArray[np.int64], test: EvalSet, ranks: Ranks, run: Recorder
-) -> None:
-    """What chance, popularity and (where it is known) the Bayes-optimal ranking reach in the very same protocol."""
-    by_popularity = _rank_fixed(popularity.astype(np.float64)[None], test)
-    oracle = system.oracle_scores(world, test)
-    optimal = None if oracle is None else evaluate(_rank_fixed(oracle, test), system.measures)
-    floors: dict[str, dict[str, float | None]] = {}
-    for measure in system.measures:
-        mean, error = chance(measure, num_candidates=ranks.candidates_per_user, num_relevant=ranks.num_relevant)
-        values = per_user(by_popularity, measure)
-        run.array(f"floor/popularity/test/{measure}", values)
-        floors[f"test/{measure}"] = {
-            "chance": mean,
-            "chance_se": error,
-            "popularity": float(np.nanmean(values)),
-            "optimum": None if optimal is None else optimal[measure],
-        }
-    run.facts["floors"] = floors
-
-
-def _record_used_ids(world: World, test: EvalSet, run: Recorder) -> None:
-    """The item ids that evaluation asks about and that serving can return; the id map must know them all."""
-    asked = [*test.histories, *test.relevant, *(test.excluded or ())]
-    asked += [] if test.candidates is None else [test.candidates.reshape(-1)]
-    run.array("used/item/evaluation", np.unique(np.concatenate(asked)))
-    run.array("used/item/serving", np.arange(1, world.num_items + 1))
-
-
-def _rank_fixed(scores: npt.NDArray[np.float64], eval_set: EvalSet) -> Ranks:
-    """Ranks under fixed catalogue scores: [1, V+1] for everybody, or [U, V+1]."""
-    table = torch.from_numpy(scores)
-
-    def block(rows: slice) -> Tensor:
-        own = table[rows] if len(table) > 1 else table.expand(len(range(len(eval_set))[rows]), -1)
-        if eval_set.candidates is None:
-            return own
-        return own.gather(1, torch.from_numpy(eval_set.candidates[rows]))
-
-    relevant, excluded, candidates = eval_set.relevant, eval_set.excluded, eval_set.candidates
-    return count_ranks(block, len(eval_set), relevant, excluded=excluded, candidates=candidates, block_rows=512)
+def _record_settings(watched: Watched, run: Recorder) -> None:
+    """Which settings nobody asked for: one that was given and has no reader has no effect, and must not seem to."""
+    given = sorted(run.spec.config)
+    never = sorted(watched.names - watched.read)
+    run.facts["settings_read"] = {"given": given, "unread": [k for k in given if k in never], "never_read": never}

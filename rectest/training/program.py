@@ -25,8 +25,13 @@ from rectest.training.sinks import open_sink
 __all__ = ["run_spec"]
 
 
-def run_spec(spec: RunSpec, *, checkpoint_dir: Path | None = None) -> RunRecord:
+def run_spec(
+    spec: RunSpec, *, checkpoint_dir: Path | None = None, resume: Path | None = None, halt_after: int | None = None
+) -> RunRecord:
     """Train what `spec` says, in this process, and return its record.
+
+    The arguments are those of `train_system`; a spec that is `interrupted_at` a step is halted and resumed by
+    `launch`, which has a process for each part.
 
     `RECTEST_TENSORBOARD`, a folder, additionally writes every curve there as TensorBoard events.
 
@@ -40,8 +45,11 @@ def run_spec(spec: RunSpec, *, checkpoint_dir: Path | None = None) -> RunRecord:
         run = Recorder(spec, environment)
         run.facts["globals_changed"] = changed
         if isinstance(target, type) and issubclass(target, System):
-            _train_class(target, run, checkpoint_dir)
+            _train_class(target, run, checkpoint_dir=checkpoint_dir, resume=resume, halt_after=halt_after)
         elif callable(target):
+            if resume is not None or halt_after is not None:
+                msg = f"{spec.system} is a function and keeps its own checkpoints; a subclass of System can be resumed"
+                raise TrainingError(msg)
             _train_function(target, run)
         else:
             msg = f"{spec.system} is {target!r}; a subclass of rectest.System or a function of one Recorder was needed"
@@ -53,7 +61,7 @@ def run_spec(spec: RunSpec, *, checkpoint_dir: Path | None = None) -> RunRecord:
     return record
 
 
-def _train_class(target: type[System[Any]], run: Recorder, checkpoint_dir: Path | None) -> None:
+def _train_class(target: type[System[Any]], run: Recorder, **how: Any) -> None:
     spec = run.spec
     settings = dict(spec.config)
     for key in ("steps", "eval_every"):
@@ -67,7 +75,7 @@ def _train_class(target: type[System[Any]], run: Recorder, checkpoint_dir: Path 
         system = _planted(system, spec.plant)
     world = load_world(spec.world or system.default_world)
     run.facts["world"] = world.name
-    train_system(system, world, run, checkpoint_dir=checkpoint_dir)
+    train_system(system, world, run, **how)
 
 
 def _train_function(function: Callable[[Recorder], object], run: Recorder) -> None:

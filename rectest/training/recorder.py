@@ -16,6 +16,7 @@ once: a curve with a hole, a value recorded twice, an array under a key that bel
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -39,10 +40,14 @@ from rectest.training.curves import Curves
 from rectest.training.determinism import peak_rss_mib
 from rectest.training.settings import ReadSettings
 from rectest.training.tape import Digest, Tape, digest_bytes, digest_random_states, digest_tensor, digest_tensors
+from rectest.training.values import as_array, as_float, as_mapping, protocol_of
 
 __all__ = ["Recorder"]
 
 _EMPTY_BATCH: Digest = (0, 0)
+
+_AFTER_START = ("rows/", "grad/", "ranks/")
+"""Arrays that grow while a run goes on; the others are recorded at its start or at its end."""
 
 _WRITTEN_BY = {
     "counter": "step(scalars=...)",
@@ -128,7 +133,7 @@ class Recorder:
             TrainingError: a loss is NaN or infinite (nothing after it would mean anything), or other components than
                 at the first step.
         """
-        values = {name: _as_float(value, name) for name, value in _as_mapping(loss, "total").items()}
+        values = {name: as_float(value, name) for name, value in as_mapping(loss, "total").items()}
         self._require_components(values)
         self._require_finite(values)
         for name, value in values.items():
@@ -137,9 +142,9 @@ class Recorder:
             self._scalars.setdefault(name, []).append(float(value))
         for name, indices in (rows or {}).items():
             self._count_rows(name, indices)
-        self.tape.mark("batch", _EMPTY_BATCH if batch is None else digest_tensors(_as_mapping(batch, "batch")))
+        self.tape.mark("batch", _EMPTY_BATCH if batch is None else digest_tensors(as_mapping(batch, "batch")))
         if negatives is not None:
-            self.tape.mark("negatives", digest_tensors(_as_mapping(negatives, "negatives")))
+            self.tape.mark("negatives", digest_tensors(as_mapping(negatives, "negatives")))
         self.tape.mark("loss", digest_tensors({name: np.float64(value) for name, value in values.items()}))
         if model is not None:
             parameters = list(model.named_parameters())
@@ -179,7 +184,7 @@ class Recorder:
             kind: ``full`` (the whole catalogue is ranked) or ``sampled`` (1 + N candidates): the two never compare.
         """
         self._arrays.update(ranks.to_arrays(f"ranks/{split}"))
-        self.facts["protocol"][split] = _protocol(ranks, kind)
+        self.facts["protocol"][split] = protocol_of(ranks, kind)
 
     def ranked(
         self, split: str, ranks: Ranks, measures: Sequence[str], *, kind: str = "full", gate: bool = True
@@ -203,6 +208,7 @@ class Recorder:
         padding_row: int | None = None,
         norm: float | None = None,
         moves_untouched: bool = False,
+        frozen: bool = False,
     ) -> None:
         """Record an embedding table [rows, embedding_size], final or `initial`, and what it promises.
 
@@ -211,12 +217,13 @@ class Recorder:
         Raises:
             ValueError: the table does not have two dimensions.
         """
-        value = _as_array(weight).astype(np.float32)
+        value = as_array(weight).astype(np.float32)
         if value.ndim != 2:
             msg = f"table {name!r} has shape {value.shape}, [rows, embedding_size] was needed"
             raise ValueError(msg)
         self._arrays[f"table_init/{name}" if initial else f"table/{name}"] = value
         promises = {"space": space, "padding_row": padding_row, "norm": norm, "moves_untouched": moves_untouched}
+        promises["frozen"] = frozen
         if not initial or name not in self.facts["tables"]:
             self.facts["tables"][name] = promises
 
@@ -230,7 +237,7 @@ class Recorder:
         Raises:
             ValueError: the key belongs to another method or is taken already, or the array holds Python objects.
         """
-        array = _as_array(value)
+        array = as_array(value)
         method = _WRITTEN_BY.get(key.partition("/")[0])
         problem = f"is written by run.{method}" if method else "is recorded already" if key in self._arrays else ""
         problem = problem or ("holds Python objects, numbers or texts were needed" if array.dtype.kind == "O" else "")
@@ -292,7 +299,7 @@ class Recorder:
             msg = f"rows of table {name!r} are counted, but run.table({name!r}, ..., initial=True) was never called"
             raise TrainingError(msg)
         counts = self._arrays.setdefault(f"rows/{name}", np.zeros(len(self._arrays[key]), dtype=np.int64))
-        flat = _as_array(indices).reshape(-1)
+        flat = as_array(indices).reshape(-1)
         if flat.size and not 0 <= flat.min() <= flat.max() < len(counts):
             msg = f"rows {flat.min()} to {flat.max()} of table {name!r} took part in a step, it has {len(counts)} rows"
             raise ValueError(msg)
@@ -301,49 +308,30 @@ class Recorder:
     def _keep_gradients(self, gradients: Sequence[tuple[str, Tensor | None]]) -> None:
         for name, gradient in gradients:
             if gradient is not None:
-                self._arrays[f"grad/{name}"] = _as_array(gradient).astype(np.float32)
+                self._arrays[f"grad/{name}"] = as_array(gradient).astype(np.float32)
 
-    def count_parameters(self, model: nn.Module) -> None:
-        """Record how many parameters the model has and how many of them train."""
-        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
-        self.facts["parameters"] = {
-            "total": sum(size for size, _ in sizes),
-            "trainable": sum(size for size, trains in sizes if trains),
+    def state(self) -> dict[str, Any]:
+        """Everything told since `start`, as plain values and tensors that a checkpoint may hold."""
+        later = {key: value for key, value in self._arrays.items() if key.startswith(_AFTER_START)}
+        return {
+            "losses": {name: list(values) for name, values in self._losses.items()},
+            "scalars": {name: list(values) for name, values in self._scalars.items()},
+            "curves": self._curves.state(),
+            "tape": self.tape.state(),
+            "arrays": {key: torch.from_numpy(value.copy()) for key, value in later.items()},
+            "facts": {key: self.facts[key] for key in ("evaluation", "protocol") if key in self.facts},
         }
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave, after `start` was called anew."""
+        self._losses = {name: list(values) for name, values in state["losses"].items()}
+        self._scalars = {name: list(values) for name, values in state["scalars"].items()}
+        self._curves = Curves.from_state(state["curves"])
+        self.tape = Tape.from_state(state["tape"])
+        self._arrays.update({key: value.numpy() for key, value in state["arrays"].items()})
+        self.facts.update(copy.deepcopy(dict(state["facts"])))
 
     def digest_of(self, model: nn.Module) -> str:
         """A digest of all parameters and buffers, to show which weights an evaluation used."""
         low, high = digest_tensors({k: digest_tensor(v) for k, v in model.state_dict().items()})
         return f"{high:016x}{low:016x}"
-
-
-def _as_mapping(value: Any, name: str) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {name: value}
-
-
-def _as_float(value: Tensor | float, name: str) -> float:
-    if isinstance(value, Tensor) and value.numel() != 1:
-        msg = f"loss {name!r} has shape {tuple(value.shape)}, one number was needed; take its mean or sum"
-        raise ValueError(msg)
-    return float(value.detach()) if isinstance(value, Tensor) else float(value)
-
-
-def _as_array(value: Tensor | npt.ArrayLike) -> npt.NDArray[Any]:
-    """A copy as a NumPy array, wherever and however the value is kept."""
-    if not isinstance(value, Tensor):
-        return np.array(value)
-    dense = value.detach().to_dense() if value.layout != torch.strided else value.detach()
-    plain = dense.float() if dense.dtype == torch.bfloat16 else dense
-    return plain.cpu().numpy().copy()
-
-
-def _protocol(ranks: Ranks, kind: str) -> dict[str, Any]:
-    per_user = ranks.num_relevant
-    return {
-        "kind": kind,
-        "num_users": ranks.num_users,
-        "num_scored": int((per_user > 0).sum()),
-        "num_relevant": len(ranks.user),
-        "single_relevant": bool((per_user <= 1).all()),
-        "num_candidates_mean": float(ranks.num_candidates.mean()) if len(ranks.user) else 0.0,
-    }

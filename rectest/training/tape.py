@@ -7,6 +7,7 @@ is blake3 over them.
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -61,6 +62,19 @@ class Tape:
         known = self._names[stage] = self._names[stage] or names
         self._tensors[stage].append(digests if names == known else [])
         self.mark(stage, _combine(zip(names, digests, strict=True)))
+
+    def state(self) -> dict[str, Any]:
+        """All digests as plain values; `from_state` makes the same tape of them."""
+        return copy.deepcopy({"stages": self._stages, "tensors": self._tensors, "names": self._names})
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Tape:
+        """The tape that gave `state`."""
+        made = cls()
+        made._stages, made._tensors, made._names = (
+            copy.deepcopy(dict(state[key])) for key in ("stages", "tensors", "names")
+        )
+        return made
 
     def arrays(self) -> dict[str, npt.NDArray[np.uint64]]:
         """``tape/<stage>`` uint64 [T, 2] and ``tape/<stage>/tensors`` uint64 [T, P, 2]; unused stages are left out.
