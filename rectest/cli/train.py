@@ -33,8 +33,14 @@ def command(
     checkpoints: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", file_okay=False, help="Keep the best checkpoint there, with the whole configuration."
+            metavar="DIR",
+            file_okay=False,
+            help="Keep best.pt and last.pt there, with the whole configuration.",
         ),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", dir_okay=False, help="Go on from the last.pt of the same run, bit for bit."),
     ] = None,
     deadline: Annotated[float, typer.Option(help="Seconds it may take.")] = 3600.0,
 ) -> None:
@@ -51,7 +57,7 @@ def command(
         device=device,
         config=parse_settings(settings or ()),
     )
-    how = Launch(deadline=deadline, sys_path=import_path(), checkpoint_dir=checkpoints)
+    how = Launch(deadline=deadline, sys_path=import_path(), checkpoint_dir=checkpoints, resume=resume)
     record = _train(spec, how)
     console = make_console()
     console.print(f"{spec.describe()}: {record.environment.describe()}")

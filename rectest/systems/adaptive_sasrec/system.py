@@ -9,6 +9,7 @@ Shapes: B batch, L sequence, D embedding, V items, C candidates, U users.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal, cast
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rectest.data.idmap import IdMap
+from rectest.data.last_events import last_events
 from rectest.data.worlds import World
 from rectest.errors import WorldError
 from rectest.seeding import SeedPlan
@@ -33,6 +35,7 @@ from rectest.systems.protocol import Batch, EvalSet, System, Table
 __all__ = ["AdaptiveSASRec"]
 
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 _CANDIDATE_SEEDS = SeedPlan(root=20_180_902).child("eval_candidates")
 """Candidates are part of the protocol, not of a run: every seed is judged on the same ones."""
@@ -192,6 +195,15 @@ class AdaptiveSASRec(System[SASRecData]):
                 self._served(model, name).catalogue(states_BD, items_VD) for name in (self.config.serve_with, "trained")
             )
         return float(top_k_overlap(trained, served, k=min(k, len(items_VD))).mean())
+
+    def left_padded(self, eval_set: EvalSet, extra: int) -> EvalSet:
+        """Wider inputs; padding is masked and positions are counted from the newest item."""
+        wider = functional.pad(eval_set.inputs["items"], (extra, 0))
+        return dataclasses.replace(eval_set, inputs={"items": wider})
+
+    def held_out(self, world: World) -> BoolArray:
+        """The last two events of everybody who has three."""
+        return last_events(world.interactions, 2, min_events=3)
 
     def popularity(self, data: SASRecData) -> IntArray:
         return data.counts
