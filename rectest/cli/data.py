@@ -29,10 +29,11 @@ def ml_100k(
     """Put MovieLens 100K into the cache and print where it is, its digest and its size."""
     import hashlib
 
-    from rectest.data.movielens import fetch_ml100k
+    from rectest.data.movielens import WORDS_HINT, fetch_ml100k, film_file
 
     path = fetch_ml100k(source, target)
     content = path.read_bytes()
     typer.echo(f"path    {path}")
     typer.echo(f"sha256  {hashlib.sha256(content).hexdigest()}")
     typer.echo(f"size    {size_of(len(content))} ({len(content)} bytes)")
+    typer.echo(f"words   {film_file(path) or f'not there; {WORDS_HINT}'}")

@@ -34,6 +34,9 @@ class Study:
     judge: Callable[[Records, str], list[CheckResult]]
     """From the records of each arm and the monitored metric to results."""
 
+    system: str = "comirec"
+    """The system it is about, trained unless another is asked for."""
+
 
 def _before_after(spec: RunSpec) -> dict[str, list[RunSpec]]:
     """Three repetitions each of one seed: as reported, as the code really was, and with a stream of its own."""

@@ -1,4 +1,4 @@
-"""``rectest study``: run one of report 000's experiments and print what was measured beside what was expected."""
+"""``rectest study``: run an experiment that a report asks for; what was measured stands beside what was expected."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rectest.cli.comparisons import COMPARISONS
 from rectest.cli.console import make_console, print_table
 from rectest.cli.options import import_path, parse_settings, parse_target
 from rectest.cli.studies import STUDIES, Study, require_system
@@ -31,7 +32,7 @@ def _group() -> None:
 
 def _make(study: Study) -> None:
     def command(
-        system: Annotated[str, typer.Option(help="System to train.")] = "comirec",
+        system: Annotated[str, typer.Option(help="System to train.")] = study.system,
         world: Annotated[str, typer.Option(help="World to train on; the system's own by default.")] = "",
         seed: Annotated[int, typer.Option(min=0, help="Seed, where the study does not choose them.")] = 19,
         steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
@@ -55,7 +56,7 @@ def _make(study: Study) -> None:
     app.command(study.name, help=study.about)(command)
 
 
-for _study in STUDIES.values():
+for _study in (*STUDIES.values(), *COMPARISONS):
     _make(_study)
 
 
