@@ -1,4 +1,4 @@
-"""Draw the events of a synthetic world from its planted law: who, what, when and which kind of event.
+"""Draw a synthetic world from its planted law: who, what, when, which kind of event, and the words of the items.
 
 Every purpose has its own stream (`SeedPlan`), so that changing how times are drawn moves no item.
 """
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rectest.data.law import PlantedLaw
 from rectest.seeding import SeedPlan
 
-__all__ = ["draw_behaviours", "draw_histories", "draw_lengths", "draw_times"]
+__all__ = ["draw_behaviours", "draw_histories", "draw_lengths", "draw_times", "draw_words"]
 
 _Ints = NDArray[np.int64]
 _Floats = NDArray[np.float64]
@@ -112,7 +112,37 @@ def draw_times(plan: SeedPlan, lengths: _Ints, *, equal_fraction: float) -> _Int
     return times
 
 
-def draw_behaviours(plan: SeedPlan, total: int, *, shares: tuple[float, ...]) -> _Ints:
-    """Kind 1..n of every event with the given shares, independent of user and item."""
+def draw_behaviours(
+    plan: SeedPlan,
+    total: int,
+    *,
+    shares: tuple[float, ...],
+    own_shares: tuple[float, ...] | None = None,
+    own: NDArray[np.bool_] | None = None,
+) -> _Ints:
+    """Kind 1..n of every event; `own_shares` hold for the events of the mask `own`, `shares` for all others."""
     places = plan.rng("behaviours").random(total)
-    return 1 + _bucket(np.cumsum(shares), places)
+    kinds = 1 + _bucket(np.cumsum(shares), places)
+    if own_shares is not None and own is not None:
+        kinds[own] = 1 + _bucket(np.cumsum(own_shares), places[own])
+    return kinds
+
+
+def draw_words(
+    plan: SeedPlan, cluster: _Ints, *, per_item: int, per_cluster: int, common: int, cluster_probability: float
+) -> tuple[tuple[str, ...], ...]:
+    """`per_item` words of every item; index 0, the padding, has none.
+
+    Each word comes with `cluster_probability` from the `per_cluster` words of the item's cluster and else from the
+    `common` ones, uniformly and independently, so that a word may come twice. Names of words tell nothing.
+    """
+    rng = plan.rng("words")
+    num_clusters = int(cluster.max())
+    names = [f"w{number:04d}" for number in rng.permutation(num_clusters * per_cluster + common)]
+    shape = (len(cluster) - 1, per_item)
+    from_cluster = rng.random(shape) < cluster_probability
+    place = rng.random(shape)
+    within = (cluster[1:, None] - 1) * per_cluster + np.floor(place * per_cluster).astype(np.int64)
+    anywhere = num_clusters * per_cluster + np.floor(place * common).astype(np.int64)
+    drawn = np.where(from_cluster, within, anywhere).tolist()
+    return ((), *(tuple(names[word] for word in words) for words in drawn))

@@ -8,8 +8,9 @@ A user has one hidden taste z, drawn once from `prior`. Given the last item i, t
   a Zipf law over all items. In a world without revisits this draw is restricted to items that the user has not seen,
   and renormalised.
 
-The first item has no predecessor: it comes from (b C_z + c G) / (b + c). Drawing from the law is in `generate`,
-inferring with it in `oracle`.
+The first item has no predecessor: it comes from (b C_z + c G) / (b + c). Where `kind_shares` is there, the kind of an
+event (view, buy, ...) tells something of the user: its shares depend on whether the item, however it was drawn, is one
+of the user's own cluster. Drawing from the law is in `generate`, inferring with it in `oracle`.
 """
 
 from __future__ import annotations
@@ -47,10 +48,17 @@ class PlantedLaw:
     taste_weight: float
     repeat_probability: float
     revisits: bool
+    kind_shares: _Floats | None = None
+    """Share of each kind 1..n of events, [2, n]: row 0 for items outside of the user's cluster, row 1 within.
+
+    None: kinds say nothing of the taste.
+    """
 
     def __post_init__(self) -> None:
         for name in ("prior", "cluster", "cluster_law", "global_law", "successors", "successor_law"):
             getattr(self, name).setflags(write=False)
+        if self.kind_shares is not None:
+            self.kind_shares.setflags(write=False)
 
     @property
     def num_items(self) -> int:
@@ -84,6 +92,7 @@ def plant_law(
     repeat_probability: float,
     revisits: bool,
     shuffled_ids: bool,
+    kind_shares: _Floats | None = None,
 ) -> PlantedLaw:
     """Draw the hidden structure; with `shuffled_ids` off, item id r is the item of global rank r."""
     rng = plan.rng("law")
@@ -108,6 +117,7 @@ def plant_law(
         taste_weight=taste_weight,
         repeat_probability=repeat_probability,
         revisits=revisits,
+        kind_shares=kind_shares,
     )
 
 

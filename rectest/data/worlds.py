@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rectest.data.files import load_file_world, names_a_file
-from rectest.data.generate import draw_behaviours, draw_histories, draw_lengths, draw_times
+from rectest.data.generate import draw_behaviours, draw_histories, draw_lengths, draw_times, draw_words
 from rectest.data.idmap import IdMap
 from rectest.data.interactions import Interactions
 from rectest.data.law import PlantedLaw, plant_law
@@ -58,7 +58,17 @@ class WorldSpec:
     behaviours: tuple[str, ...] = ("view", "favour", "cart", "buy")
     """Kinds of events, coded 1, 2, ...; () for no behaviour column."""
     behaviour_shares: tuple[float, ...] = (0.6, 0.15, 0.15, 0.1)
-    """Share of each kind, independent of user and item, so that the oracle may ignore it."""
+    """Share of each kind, independent of user and item as long as there are no `taste_behaviour_shares`."""
+    taste_behaviour_shares: tuple[float, ...] | None = None
+    """Shares where the item is of the user's own taste; `behaviour_shares` hold for all other items then."""
+    words_per_item: int = 0
+    """0: nothing is written about the items."""
+    words_per_taste: int = 20
+    """Words that only items of one taste's cluster have."""
+    common_words: int = 60
+    """Words that any item may have."""
+    taste_word_probability: float = 0.6
+    """Probability that a word of an item is one of its cluster's."""
 
     def __post_init__(self) -> None:
         problems = (
@@ -82,11 +92,25 @@ class WorldSpec:
             (not 0 <= self.cold_fraction <= 1, "cold_fraction must be in [0, 1]"),
             (len(self.behaviours) != len(self.behaviour_shares), "each behaviour needs one share"),
             (bool(self.behaviours) and abs(sum(self.behaviour_shares) - 1) > 1e-9, "behaviour_shares must sum to 1"),
+            *self._problems_of_signals(),
         )
         for wrong, problem in problems:
             if wrong:
                 msg = f"world spec {self.name!r}: {problem}, got {self}"
                 raise ValueError(msg)
+
+    def _problems_of_signals(self) -> tuple[tuple[bool, str], ...]:
+        """What may be wrong with kinds and words that tell of the taste."""
+        own = self.taste_behaviour_shares
+        shares = (1.0,) if own is None else (*own, *self.behaviour_shares)
+        return (
+            (own is not None and len(own) != len(self.behaviours), "taste_behaviour_shares must be one per behaviour"),
+            (own is not None and abs(sum(own) - 1) > 1e-9, "taste_behaviour_shares must sum to 1"),
+            (min(shares, default=0.0) <= 0, "all shares must be above 0 where behaviours depend on the taste"),
+            (self.words_per_item < 0, "words_per_item must not be negative"),
+            (min(self.words_per_taste, self.common_words) < 1, "both vocabularies need at least one word"),
+            (not 0 <= self.taste_word_probability <= 1, "taste_word_probability must be in [0, 1]"),
+        )
 
 
 def make_world(spec: WorldSpec) -> World:
@@ -100,20 +124,24 @@ def make_world(spec: WorldSpec) -> World:
         cold_fraction=spec.cold_fraction,
         cold_lengths=spec.cold_lengths,
     )
-    items, _ = draw_histories(plan, law, lengths)
+    items, taste = draw_histories(plan, law, lengths)
     time = draw_times(plan, lengths, equal_fraction=spec.equal_time_fraction)
+    own = law.cluster[items] == taste[:, None] + 1
+    behaviour = _behaviours(spec, plan, own[items > 0]) if spec.behaviours else None
     return World(
         name=spec.name,
-        interactions=_log(spec, plan, items[items > 0], lengths, time),
+        interactions=_log(spec, items[items > 0], lengths, time, behaviour),
         users=IdMap(raws=tuple(f"u{user:06d}" for user in range(spec.num_users)), first_index=0),
         items=IdMap(raws=tuple(str(10_000 + 7 * item) for item in range(1, spec.num_items + 1)), first_index=1),
         behaviours=IdMap(raws=spec.behaviours) if spec.behaviours else None,
+        item_words=_words(spec, plan, law) if spec.words_per_item else None,
         oracle=Oracle(law=law),
         source=f"synthetic: {spec}",
     )
 
 
 def _law(spec: WorldSpec, plan: SeedPlan) -> PlantedLaw:
+    own = spec.taste_behaviour_shares
     return plant_law(
         plan,
         num_items=spec.num_items,
@@ -125,14 +153,34 @@ def _law(spec: WorldSpec, plan: SeedPlan) -> PlantedLaw:
         repeat_probability=spec.repeat_probability,
         revisits=spec.revisits,
         shuffled_ids=spec.shuffled_ids,
+        kind_shares=None if own is None else np.array([spec.behaviour_shares, own]),
     )
 
 
+def _words(spec: WorldSpec, plan: SeedPlan, law: PlantedLaw) -> tuple[tuple[str, ...], ...]:
+    return draw_words(
+        plan,
+        law.cluster,
+        per_item=spec.words_per_item,
+        per_cluster=spec.words_per_taste,
+        common=spec.common_words,
+        cluster_probability=spec.taste_word_probability,
+    )
+
+
+def _behaviours(spec: WorldSpec, plan: SeedPlan, own: NDArray[np.bool_]) -> NDArray[np.int64]:
+    shares = spec.behaviour_shares
+    return draw_behaviours(plan, len(own), shares=shares, own_shares=spec.taste_behaviour_shares, own=own)
+
+
 def _log(
-    spec: WorldSpec, plan: SeedPlan, item: NDArray[np.int64], lengths: NDArray[np.int64], time: NDArray[np.int64]
+    spec: WorldSpec,
+    item: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    time: NDArray[np.int64],
+    behaviour: NDArray[np.int64] | None,
 ) -> Interactions:
     order = np.argsort(time, kind="stable")
-    behaviour = draw_behaviours(plan, len(item), shares=spec.behaviour_shares) if spec.behaviours else None
     return Interactions(
         user=np.repeat(np.arange(spec.num_users), lengths)[order],
         item=item[order],
@@ -144,6 +192,15 @@ def _log(
 
 
 _TINY = WorldSpec(name="tiny")
+_TINY_SHOP = replace(
+    _TINY,
+    name="tiny-behaviours",
+    repeat_probability=0.15,
+    revisits=True,
+    behaviours=("pv", "fav", "cart", "buy"),
+    behaviour_shares=(0.7, 0.15, 0.1, 0.05),
+    taste_behaviour_shares=(0.3, 0.05, 0.15, 0.5),
+)
 
 WORLDS: dict[str, WorldSpec] = {
     spec.name: spec
@@ -176,6 +233,30 @@ WORLDS: dict[str, WorldSpec] = {
         replace(_TINY, name="tiny-equal-times", equal_time_fraction=0.5),
         replace(_TINY, name="tiny-revisits", revisits=True),
         replace(_TINY, name="tiny-sorted-ids", shuffled_ids=False),
+        replace(_TINY, name="tiny-words", words_per_item=6, words_per_taste=8, common_words=16),
+        _TINY_SHOP,
+        WorldSpec(
+            name="words-small",
+            num_users=1000,
+            num_items=300,
+            num_tastes=6,
+            min_length=10,
+            max_length=30,
+            successor_weight=0.3,
+            taste_weight=0.5,
+            words_per_item=8,
+        ),
+        replace(
+            _TINY_SHOP,
+            name="behaviours-small",
+            num_users=2000,
+            num_items=400,
+            num_tastes=8,
+            min_length=10,
+            max_length=30,
+            successor_weight=0.3,
+            taste_weight=0.3,
+        ),
     )
 }
 

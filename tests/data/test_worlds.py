@@ -10,21 +10,27 @@ import time
 import numpy as np
 import pytest
 
-from fixtures.worlds import hand_world, tiny_world, world_with
-from rectest.data.idmap import IdMap
-from rectest.data.world import World
+from fixtures.worlds import tiny_world, world_with
 from rectest.data.worlds import WORLDS, WorldSpec, load_world, make_world
-from rectest.errors import DataError, UnknownNameError, WorldError
+from rectest.errors import DataError, UnknownNameError
 
 PINNED = {
+    "behaviours-small": "blake2b:03912ea663f6bf4f9ea2600e552a9c65",
     "taste-small": "blake2b:3a075fc85cf66406627f0ed01b7b0d85",
     "taste-users": "blake2b:27cc212b787de01f403cd212d5387cf0",
     "tiny": "blake2b:06d53423bb9eb1219e3db4c65c7bca84",
+    "tiny-behaviours": "blake2b:944bb296d5b927517c2b85df3fb57083",
     "tiny-cold": "blake2b:0feff6bca288c83a90d3af6b627d8fd1",
     "tiny-equal-times": "blake2b:060972256bb873a81ded4145fc63dd14",
     "tiny-repeats": "blake2b:52b9f76c7da60e96c6c48eaf79b30eeb",
     "tiny-revisits": "blake2b:5a41f1842b89cebb99ea78bb97dbf2d9",
     "tiny-sorted-ids": "blake2b:b39f99031918f8ea5019731e195a3f9f",
+    "tiny-words": "blake2b:06d53423bb9eb1219e3db4c65c7bca84",
+    "words-small": "blake2b:bf9a92145815c4d7ffd94c3455da7f37",
+}
+PINNED_WORDS = {
+    "tiny-words": "blake2b:a55586210b83cf349dfb1bba00ca91b5",
+    "words-small": "blake2b:332ebe0de20471fa27f55bb17f94e202",
 }
 
 
@@ -36,7 +42,10 @@ def last_item_recall(scores, targets, depth=10):
 
 @pytest.mark.parametrize("name", sorted(WORLDS))
 def test_named_worlds_never_change(name):
-    assert make_world(WORLDS[name]).digest == PINNED[name]
+    world = make_world(WORLDS[name])
+
+    assert PINNED[name] == world.digest
+    assert PINNED_WORDS.get(name) == world.words_digest
 
 
 def test_another_process_with_another_hash_seed_builds_the_same():
@@ -58,6 +67,7 @@ def test_every_setting_that_shapes_data_moves_the_digest():
         {"shuffled_ids": False},
         {"equal_time_fraction": 0.1},
         {"behaviours": (), "behaviour_shares": ()},
+        {"taste_behaviour_shares": (0.1, 0.2, 0.3, 0.4)},
     )
     digests = {tiny_world().digest, *(world_with(**change).digest for change in changes)}
 
@@ -66,6 +76,15 @@ def test_every_setting_that_shapes_data_moves_the_digest():
 
 def test_the_name_alone_does_not_move_the_data():
     assert tiny_world().digest == world_with(name="other").digest
+
+
+def test_every_setting_of_words_moves_the_words_and_nothing_else():
+    changes = ({"seed": 1}, {"words_per_item": 5}, {"words_per_taste": 9}, {"common_words": 17})
+    changes = (*changes, {"taste_word_probability": 0.5})
+    worlds = [tiny_world("tiny-words"), *(world_with("tiny-words", **change) for change in changes)]
+
+    assert len({world.words_digest for world in worlds}) == len(worlds)
+    assert {world.digest for world in worlds[2:]} == {tiny_world().digest}
 
 
 def test_shape_of_tiny():
@@ -106,12 +125,19 @@ def test_equal_times_are_there_and_change_nothing_else():
 
 
 def test_shuffled_ids_say_nothing_about_popularity():
-    ids = np.arange(1, 501)
-    shuffled = np.corrcoef(ids, load_world("taste-small").popularity()[1:])[0, 1]
-    in_order = np.corrcoef(ids, world_with("taste-small", shuffled_ids=False).popularity()[1:])[0, 1]
+    shuffled = ("taste-small", "words-small", "behaviours-small")
+    correlations = {name: spearman_of_ids(tiny_world(name).popularity()) for name in shuffled}
 
-    assert abs(shuffled) < 0.15
-    assert in_order < -0.4
+    assert all(abs(value) < 0.15 for value in correlations.values()), correlations
+    assert spearman_of_ids(world_with("taste-small", shuffled_ids=False).popularity()) < -0.5
+
+
+def spearman_of_ids(popularity):
+    """Spearman's correlation of item id and number of events; equal numbers share their mean rank."""
+    counts = popularity[1:]
+    _, group, sizes = np.unique(counts, return_inverse=True, return_counts=True)
+    mean_rank = np.cumsum(sizes) - (sizes - 1) / 2
+    return np.corrcoef(np.arange(len(counts)), mean_rank[group])[0, 1]
 
 
 def test_behaviours_have_their_shares():
@@ -120,6 +146,40 @@ def test_behaviours_have_their_shares():
 
     assert world.behaviours.raws == ("view", "favour", "cart", "buy")
     assert shares == pytest.approx([0.6, 0.15, 0.15, 0.1], abs=0.01)
+
+
+def test_kinds_of_events_tell_of_the_taste():
+    world = load_world("behaviours-small")
+    buys = world.interactions.behaviour == world.behaviours.index("buy")
+    behaviour = np.bincount(world.interactions.behaviour)[1:] / len(world.interactions)
+    own = top_cluster_share(world, buys)
+
+    assert world.behaviours.raws == ("pv", "fav", "cart", "buy")
+    assert 0.2 < behaviour[3] < 0.35
+    assert own > top_cluster_share(world, ~buys) + 0.15
+
+
+def top_cluster_share(world, rows):
+    """Share of these events whose item is of the cluster that the user's taste most probably is."""
+    taste = world.oracle.posterior(list(world.interactions.sequences())).argmax(axis=1)
+    log = world.interactions
+    return float((world.clusters[log.item[rows]] == taste[log.user[rows]] + 1).mean())
+
+
+@pytest.mark.parametrize(
+    ("name", "popular", "best"),
+    [("words-small", (0.1, 0.15), (0.6, 0.7)), ("behaviours-small", (0.27, 0.34), (0.55, 0.65))],
+)
+def test_new_worlds_leave_something_to_learn(name, popular, best):
+    world = tiny_world(name)
+    sequences = list(world.interactions.sequences())
+    histories = [items[:-1] for items in sequences]
+    targets = np.array([items[-1] for items in sequences])
+    counts = np.bincount(np.concatenate(histories), minlength=world.num_items + 1).astype(float)
+    popularity = last_item_recall(np.tile(counts, (len(targets), 1)), targets)
+
+    assert popular[0] < popularity < popular[1]
+    assert best[0] < last_item_recall(world.oracle.scores(histories), targets) < best[1]
 
 
 def test_taste_small_separates_good_from_bad():
@@ -161,6 +221,12 @@ def test_movielens_that_is_not_cached_says_how_to_get_it(tmp_path):
         ({"behaviour_shares": (0.5, 0.5)}, "each behaviour needs one share"),
         ({"behaviours": ("a",), "behaviour_shares": (0.5,)}, "must sum to 1"),
         ({"cold_lengths": (0, 3)}, "cold_lengths"),
+        ({"taste_behaviour_shares": (0.5, 0.5)}, "taste_behaviour_shares must be one per behaviour"),
+        ({"taste_behaviour_shares": (0.5, 0.3, 0.1, 0.2)}, "taste_behaviour_shares must sum to 1"),
+        ({"taste_behaviour_shares": (0.5, 0.5, 0.0, 0.0)}, "above 0 where behaviours depend on the taste"),
+        ({"words_per_item": -1}, "words_per_item must not be negative"),
+        ({"common_words": 0}, "both vocabularies need at least one word"),
+        ({"taste_word_probability": 1.5}, r"taste_word_probability must be in \[0, 1\]"),
         ({"num_users": 0}, "num_users"),
     ],
 )
@@ -174,26 +240,3 @@ def test_a_world_of_one_user_can_be_made():
 
     assert world.num_users == 1
     assert world.oracle.scores([world.interactions.sequences()[0]]).sum() == pytest.approx(1.0)
-
-
-def test_worlds_refuse_maps_that_do_not_fit():
-    world = hand_world()
-    parts = {"name": "odd", "interactions": world.interactions, "users": world.users, "items": world.items}
-
-    with pytest.raises(WorldError, match=r"world 'odd': its map of items covers 1\.\.2, needed 1\.\.4"):
-        World(**{**parts, "items": IdMap(raws=("a", "b"))}, oracle=None, source="test")
-    with pytest.raises(WorldError, match=r"map of users covers 1\.\.3, needed 0\.\.2"):
-        World(**{**parts, "users": IdMap(raws=("a", "b", "c"))}, oracle=None, source="test")
-    with pytest.raises(WorldError, match="its oracle knows 40 items, needed 4"):
-        World(**parts, oracle=tiny_world().oracle, source="test")
-    with pytest.raises(WorldError, match="both a behaviour column and its names"):
-        World(**parts, oracle=None, source="test", behaviours=IdMap(raws=("a",)))
-
-
-def test_filtering_a_world_renews_its_maps():
-    obtained = hand_world().filter_min_count(users=2, items=2)
-
-    assert obtained.users.raws == ("ann", "bob")
-    assert obtained.items.raws == ("A", "B", "D")
-    assert [items.tolist() for items in obtained.interactions.sequences()] == [[1, 2, 3], [2, 3, 1]]
-    assert tiny_world().filter_min_count().oracle is tiny_world().oracle
