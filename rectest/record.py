@@ -59,7 +59,8 @@ class RunSpec:
     threads: int = 1
     deterministic: bool = True
     plant: str = ""
-    """``module:function`` that turns the system into a faulty one; empty for the clean system."""
+    """``module:function`` that turns the system into a faulty one; several, applied in turn, with commas between them;
+    empty for the clean system."""
 
     replica: int = 0
     """Number of the repetition: it never reaches the training, it only makes a second run of the same spec."""

@@ -170,10 +170,15 @@ def unequal_arrays(first: RunRecord, second: RunRecord) -> list[str]:
 
 
 def comparable(first: RunRecord, second: RunRecord) -> list[str]:
-    """Why the bits of two runs cannot be compared: differences in spec (but for the replica) and environment."""
+    """Why the bits of two runs cannot be compared: differences in spec and environment.
+
+    Which repetition it is, and whether it was interrupted, is no difference: neither may reach the training.
+    """
     left, right = first.spec.to_dict(), second.spec.to_dict()
     reasons = [
-        f"{key} {left[key]!r} and {right[key]!r}" for key in left if key != "replica" and left[key] != right[key]
+        f"{key} {left[key]!r} and {right[key]!r}"
+        for key in left
+        if key not in ("replica", "interrupted_at") and left[key] != right[key]
     ]
     differences = first.environment.differences(second.environment)
     return reasons + [f"{key} {old!r} and {new!r}" for key, (old, new) in sorted(differences.items())]

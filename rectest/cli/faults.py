@@ -1,4 +1,4 @@
-"""``rectest faults``: the standing faults, and the matrix that shows which checks notice them.
+"""``rectest faults``: the standing faults, and the matrices that show which checks notice them.
 
 ``list`` is instant. ``matrix`` trains every fault and every control, which takes minutes, and holds them against the
 stored baselines; it only reads those.
@@ -64,6 +64,30 @@ def matrix(
     rows = [judge_case(case, train, judge_ensemble=judge_ensemble) for case in cases]
     _print_matrix(rows, detail=detail)
     if any(row.holes or row.false_alarms for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def parallel(
+    system: Annotated[str, typer.Option(metavar="NAME", help="System whose gradients are compared.")] = "gram_c",
+    ranks: Annotated[list[int] | None, typer.Option(min=2, help="Number of processes; 2 and 4 by default.")] = None,
+) -> None:
+    """Train one step on several processes in every way of report 003 and beyond, against one process.
+
+    Prints scale, cosine and error of the net gradient; exit code 1 for a fault that no check sees or a false alarm.
+    """
+    from rectest.faults.parallel import parallel_table
+
+    rows = parallel_table(system, tuple(ranks or (2, 4)))
+    console = make_console()
+    columns = ["variant", "ranks", "scale", "cosine", "error", "replicas agree", "verdict"]
+    print_table(console, columns, [row.cells() for row in rows], numbers=columns[1:5])
+    for name, cause in {row.variant.name: row.cause for row in rows if row.cause}.items():
+        console.print(f"{name}: {cause}", soft_wrap=True)
+    wrong = [f"{row.variant.name} on {row.world_size} ranks: {row.verdict}" for row in rows if row.verdict.isupper()]
+    for line in wrong:
+        console.print(line, soft_wrap=True)
+    if wrong:
         raise typer.Exit(1)
 
 

@@ -17,14 +17,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rectest.data.held_out import relabel_held_out
+from rectest.data.world import World
+from rectest.errors import TrainingError
 from rectest.record import RunSpec
 from rectest.seeding import SeedPlan
-from rectest.systems.protocol import Batch, System
+from rectest.systems.protocol import Batch, EvalSet, System
 
 __all__ = [
     "HARMLESS",
     "Control",
     "foreign_draws",
+    "held_out_edited",
     "other_adam_kernel",
     "other_eval_block",
     "other_eval_every",
@@ -127,6 +131,30 @@ def foreign_draws(system: System[Any]) -> System[Any]:
 
     disturbed: System[Any] = Disturbed(system.config)
     return disturbed
+
+
+def held_out_edited(system: System[Any]) -> System[Any]:
+    """Every held-out event has another item: what is tested changes, training must not."""
+    kind: Any = type(system)
+
+    class Edited(kind):  # type: ignore[misc]
+        def prepare(self, world: World, seeds: SeedPlan) -> Any:
+            rows = self.held_out(world)
+            if rows is None:
+                msg = f"{self.name} holds out whole users, so no event of a trained user can be another"
+                raise TrainingError(msg)
+            edited = relabel_held_out(world, rows, SeedPlan(root=0).rng("held_out"))
+            self._digest = edited.digest
+            return super().prepare(edited, seeds)
+
+        def input_facts(self, data: Any) -> dict[str, Any]:
+            return {**super().input_facts(data), "world": self._digest}
+
+        def oracle_scores(self, world: World, eval_set: EvalSet) -> None:  # noqa: ARG002  its law no longer holds
+            return None
+
+    edited: System[Any] = Edited(system.config)
+    return edited
 
 
 HARMLESS = (other_eval_block, other_eval_every, reversed_batches, other_adam_kernel, foreign_draws)

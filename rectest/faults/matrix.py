@@ -15,14 +15,20 @@ from dataclasses import dataclass
 import rectest.faults
 from rectest.checks.chance import above_chance, popularity_floor
 from rectest.checks.coherence import coherence
+from rectest.checks.configuration import configuration
 from rectest.checks.effect import effects
 from rectest.checks.embeddings import embeddings
 from rectest.checks.fluctuation import phases, seed_spread
+from rectest.checks.fusion import fusion
+from rectest.checks.invariance import invariance
+from rectest.checks.leak import held_out_blind
+from rectest.checks.learning import learning
 from rectest.checks.mapping import mapping
 from rectest.checks.purity import purity, schedule_independent
 from rectest.checks.ranges import ranges
 from rectest.checks.reproducible import different_seeds_differ, reproducible
 from rectest.checks.result import CheckResult, Verdict
+from rectest.checks.resume import resumed
 from rectest.errors import RectestError
 from rectest.faults.controls import HARMLESS, Control
 from rectest.faults.fault import Fault
@@ -58,10 +64,24 @@ FAMILIES = (
     "coherence",
     "chance",
     "floor",
+    "learning",
+    "fusion",
+    "invariance",
+    "configuration",
+    "early_stopping",
+    "checkpoint",
+    "evaluation",
+    "leak",
+    "resume",
     "fluctuation",
     "baseline",
 )
 """Columns of the matrix: what stands before the slash in the name of a check."""
+
+WHOLE_USERS = frozenset({"comirec"})
+"""Systems that hold out whole users: there is no event of a trained user that training must not see."""
+
+_HELD_OUT_EDITED = "rectest.faults.controls:held_out_edited"
 
 Case = Fault | Control
 Train = Callable[[RunSpec], RunRecord]
@@ -119,17 +139,35 @@ class Trial:
     rescheduled: RunSpec
     """The first, evaluated at other steps."""
 
+    edited: RunSpec | None = None
+    """The first with other held-out items, for the leak check."""
+
+    interrupted: RunSpec | None = None
+    """The first, ended halfway and resumed by another process; it must be trained by `launch`."""
+
     @property
     def specs(self) -> tuple[RunSpec, ...]:
         """All of them."""
-        return (*self.seeds, self.repeated, self.rescheduled)
+        more = (self.edited, self.interrupted)
+        return (*self.seeds, self.repeated, self.rescheduled, *(spec for spec in more if spec is not None))
 
 
 def trial_of(case: Case, *, num_seeds: int = NUM_SEEDS) -> Trial:
-    """The runs for one fault or control."""
+    """The runs for one fault or control.
+
+    Leak and resume need a training more each, so they are judged for the clean system and for the faults that must
+    turn them red.
+    """
     first = case.spec
-    every = int(make_system(first.system, first.config).config.eval_every)
+    system = make_system(first.system, first.config)
+    every, steps = int(system.config.eval_every), int(system.config.steps)
+    wanted = {name.partition("/")[0] for name in case.turns_red}
+    if isinstance(case, Control) and case.name == "clean":
+        wanted = {"resume"} if first.system in WHOLE_USERS else {"leak", "resume"}
+    blind = ",".join(filter(None, (first.plant, _HELD_OUT_EDITED)))
     return Trial(
+        edited=first.with_(plant=blind) if "leak" in wanted else None,
+        interrupted=first.with_(interrupted_at=max(1, steps // 2)) if "resume" in wanted else None,
         seeds=tuple(first.with_(seed=first.seed + offset) for offset in range(num_seeds)),
         repeated=first.with_(replica=1),
         rescheduled=first.with_(eval_every=every // 2 if every > 1 else 2),
@@ -181,19 +219,24 @@ def judge_case(
     """
     trial = trial_of(case, num_seeds=num_seeds)
     try:
-        *seeds, again, rescheduled = [train(spec) for spec in trial.specs]
+        found = {spec.key: train(spec) for spec in trial.specs}
     except RectestError as e:
         failed = CheckResult(check="training", subject=case.system, verdict=Verdict.FAIL, figure=str(e))
         return Row(case=case, results=(failed,))
     trained = CheckResult(
         check="training", subject=case.system, verdict=Verdict.PASS, figure="every run came to its end"
     )
+    seeds = [found[spec.key] for spec in trial.seeds]
     results = [
         trained,
         *_of_one(seeds[0]),
-        *reproducible(seeds[0], again),
-        *schedule_independent(seeds[0], rescheduled),
+        *reproducible(seeds[0], found[trial.repeated.key]),
+        *schedule_independent(seeds[0], found[trial.rescheduled.key]),
     ]
+    if trial.edited is not None:
+        results += held_out_blind(seeds[0], found[trial.edited.key])
+    if trial.interrupted is not None:
+        results += resumed(seeds[0], found[trial.interrupted.key])
     results += _of_seeds(seeds)
     if judge_ensemble is not None and not case.spec.config:
         results += judge_ensemble(seeds)
@@ -202,7 +245,8 @@ def judge_case(
 
 def _of_one(record: RunRecord) -> list[CheckResult]:
     checks = (purity, effects, embeddings, mapping, ranges, coherence, above_chance, popularity_floor)
-    return [result for check in checks for result in check(record)]
+    more = (learning, fusion, invariance, configuration)
+    return [result for check in (*checks, *more) for result in check(record)]
 
 
 def _of_seeds(records: Sequence[RunRecord]) -> list[CheckResult]:

@@ -6,8 +6,10 @@ A spec names a registered system, a user's subclass of `System`, or a user's pla
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ from rectest.record import RunRecord, RunSpec
 from rectest.systems.protocol import System
 from rectest.systems.registry import resolve
 from rectest.training.determinism import deterministic, global_state
-from rectest.training.loop import train_system
+from rectest.training.launch import LAST
+from rectest.training.loop import Halted, train_system
 from rectest.training.recorder import Recorder
 from rectest.training.sinks import open_sink
 
@@ -30,14 +33,20 @@ def run_spec(
 ) -> RunRecord:
     """Train what `spec` says, in this process, and return its record.
 
-    The arguments are those of `train_system`; a spec that is `interrupted_at` a step is halted and resumed by
-    `launch`, which has a process for each part.
+    The arguments are those of `train_system`. A spec that is `interrupted_at` a step is halted there and resumed here;
+    `launch` has a process for each part.
 
     `RECTEST_TENSORBOARD`, a folder, additionally writes every curve there as TensorBoard events.
 
     Raises:
         RectestError: one of its subclasses, for anything that can be named.
     """
+    if spec.interrupted_at and resume is None and halt_after is None:
+        with tempfile.TemporaryDirectory(prefix="rectest-") as folder:
+            place = checkpoint_dir or Path(folder)
+            with contextlib.suppress(Halted):
+                return run_spec(spec, checkpoint_dir=place, halt_after=spec.interrupted_at)
+            return run_spec(spec, checkpoint_dir=place, resume=place / LAST)
     before = global_state()
     target = resolve(spec.system)
     changed = {key: value for key, value in global_state().items() if value != before[key]}
@@ -94,7 +103,14 @@ def _train_function(function: Callable[[Recorder], object], run: Recorder) -> No
         raise ConfigError(run.spec.system, unread[0], "was given and never read from run.config")
 
 
-def _planted(system: System[Any], plant: str) -> System[Any]:
+def _planted(system: System[Any], plants: str) -> System[Any]:
+    """The system after each plant, from left to right."""
+    for plant in plants.split(","):
+        system = _plant_one(system, plant)
+    return system
+
+
+def _plant_one(system: System[Any], plant: str) -> System[Any]:
     module, _, name = plant.partition(":")
     try:
         planter = getattr(importlib.import_module(module), name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import rectest.faults.matrix
+import rectest.faults.parallel
 import rectest.training.launch
 from rectest.checks.result import CheckResult, Verdict
 from rectest.cli import main
@@ -12,6 +13,8 @@ from rectest.errors import ChildFailed
 from rectest.faults.controls import Control
 from rectest.faults.fault import Fault
 from rectest.faults.matrix import Row, all_faults
+from rectest.faults.parallel import Variant
+from rectest.systems.gram_c.runner import PLAIN
 
 FAULT = Fault(name="broken", plant="a.b:c", system="comirec", turns_red=("purity",), about="it is wrong")
 CONTROL = Control(name="clean", system="comirec", about="nothing is wrong")
@@ -90,3 +93,40 @@ def test_a_false_alarm_is_exit_code_one(matrix_with, capsys):
 
     assert run("matrix") == 1
     assert "FALSE ALARM: comirec clean: purity/model is red on a harmless change" in capsys.readouterr().out
+
+
+class TestParallel:
+    """The table of data-parallel variants, with measured rows replaced by hand-made ones."""
+
+    @pytest.fixture
+    def table_of(self, monkeypatch):
+        def fake(*verdicts):
+            rows = [SimpleRow(verdict) for verdict in verdicts]
+            monkeypatch.setattr(rectest.faults.parallel, "parallel_table", lambda *_: rows)
+
+        return fake
+
+    def test_green_rows_are_green(self, table_of, capsys):
+        table_of("green", "caught")
+
+        assert run("parallel") == 0
+        assert "because of caught" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("verdict", ["HOLE", "ALARM"])
+    def test_a_hole_or_an_alarm_is_an_exit_code(self, table_of, capsys, verdict):
+        table_of("green", verdict)
+
+        assert run("parallel", "--ranks", "2") == 1
+        assert f"variant_{verdict} on 2 ranks: {verdict}" in capsys.readouterr().out
+
+
+class SimpleRow:
+    """What the command reads of a row."""
+
+    def __init__(self, verdict):
+        self.verdict, self.world_size = verdict, 2
+        self.variant = Variant(name=f"variant_{verdict}", about="it", reduction=PLAIN)
+        self.cause = "" if verdict == "green" else f"because of {verdict}"
+
+    def cells(self):
+        return [self.variant.name, "2", "1", "1.0000", "0", "yes", self.verdict]
