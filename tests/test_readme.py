@@ -90,7 +90,7 @@ def test_every_command_exists():
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "rectest" / "checks").glob("[a-z]*.py")))
 def test_every_check_family_is_described(name):
-    helpers = {"result", "tolerance", "norms", "tablescan", "table_signal"}
+    helpers = {"result", "tolerance", "norms", "tablescan", "table_signal", "gradients", "trend"}
     called = {"reproducible": "`reproducible`", "chance": "`chance`"}
 
     assert name in helpers or called.get(name, f"`{name}`") in README
