@@ -6,7 +6,8 @@ else. Saving is bit-exact (safetensors with a JSON header, never pickle) and ato
 Array keys: ``eval/steps``; ``metric/<split>/<measure>``; ``loss/<component>``; ``ranks/<split>/<column>``;
 ``grad/<parameter>``; ``table/<name>``, ``table_init/<name>``; ``rows/<name>``; ``popularity/<space>``;
 ``counter/<name>``; ``tape/<stage>`` and ``tape/<stage>/tensors``; ``idmap/<name>``; ``used/<map>/<phase>``;
-``floor/popularity/<metric>``.
+``floor/popularity/<metric>``. A rank among several also has ``local/<parameter>``, ``replicas/tensors`` and
+``loss/reduced``.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ class RunSpec:
         if not self.system:
             msg = "a run spec needs the name of a system"
             raise ValueError(msg)
-        for name, low in (("seed", 0), ("threads", 1), ("replica", 0), ("interrupted_at", 0), ("steps", 1), ("eval_every", 1)):
+        lowest = {"seed": 0, "threads": 1, "replica": 0, "interrupted_at": 0, "steps": 1, "eval_every": 1}
+        for name, low in lowest.items():
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < low):
                 msg = f"{name} must be an integer of at least {low}, got {value!r}"

@@ -14,7 +14,7 @@ import sys
 import traceback
 from pathlib import Path
 
-__all__ = ["HALTED", "main"]
+__all__ = ["HALTED", "die_with_parent", "is_memory", "main"]
 
 HALTED = 5
 """Exit code of a child that ended where it was told to, with a checkpoint behind it."""
@@ -23,7 +23,7 @@ HALTED = 5
 def main(job_path: str) -> int:
     """Train the job in `job_path`; returns the exit code (0: record written, 3: error file written, 5: halted)."""
     job = json.loads(Path(job_path).read_text())
-    _die_with_parent(job["parent"])
+    die_with_parent(job["parent"])
     sys.path[:] = dict.fromkeys([*job["sys_path"], *sys.path])
     from rectest.errors import RectestError
     from rectest.record import RunSpec, atomic_write
@@ -43,7 +43,7 @@ def main(job_path: str) -> int:
     except Exception as e:
         known = isinstance(e, RectestError | ValueError | TypeError) and not _from_user_code(e)
         error = {
-            "kind": "memory" if _is_memory(e) else "raised",
+            "kind": "memory" if is_memory(e) else "raised",
             "type": type(e).__name__,
             "message": str(e) or type(e).__name__,
             "known": known,
@@ -55,7 +55,7 @@ def main(job_path: str) -> int:
     return 0
 
 
-def _die_with_parent(parent: int) -> None:
+def die_with_parent(parent: int) -> None:
     """End with the process that started this one, even where that is killed; only Linux offers this.
 
     It holds for this process, not for what training starts in turn (data loader workers).
@@ -67,7 +67,8 @@ def _die_with_parent(parent: int) -> None:
             os._exit(1)
 
 
-def _is_memory(error: BaseException) -> bool:
+def is_memory(error: BaseException) -> bool:
+    """Whether this is one of the ways in which running out of memory is said."""
     return isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
 
 

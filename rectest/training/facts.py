@@ -33,6 +33,8 @@ def record_start(system: System[Any], world: World, data: Any, model: nn.Module,
     run.facts["inputs"] = {"world": world.digest, "source": world.source, **system.input_facts(data)}
     run.facts["gate"]["metrics"] = list(system.gate_measures)
     run.popularity(system.popularity(data))
+    for space, counts in system.other_popularity(data).items():
+        run.popularity(counts, space=space)
     for name, table in system.tables(model).items():
         run.table(name, table.weight, initial=True)
 

@@ -24,7 +24,17 @@ from rectest.errors import ChildFailed, RecordError
 from rectest.record import RunRecord, RunSpec
 from rectest.training.child import HALTED
 
-__all__ = ["DEFAULT_DEADLINE", "Launch", "launch", "launch_many", "stop_children"]
+__all__ = [
+    "DEFAULT_DEADLINE",
+    "LAST",
+    "LIVE",
+    "Launch",
+    "child_environ",
+    "kill_group",
+    "launch",
+    "launch_many",
+    "stop_children",
+]
 
 DEFAULT_DEADLINE = 600.0
 """Seconds a child may take; a hang must end the child, not the test session."""
@@ -34,7 +44,7 @@ _LOG_TAIL = 25
 LAST = "last.pt"
 """Where training leaves what a resumed run needs, in the folder of checkpoints."""
 
-_LIVE: set[subprocess.Popen[bytes]] = set()
+LIVE: set[subprocess.Popen[bytes]] = set()
 """Children of this process, so that an interrupt can end those that other threads wait for."""
 
 
@@ -152,8 +162,8 @@ def launch_many(
 
 def stop_children() -> None:
     """Kill every child that this process has running, with all they started."""
-    for child in tuple(_LIVE):
-        _kill_group(child)
+    for child in tuple(LIVE):
+        kill_group(child)
 
 
 def _write_job(paths: Mapping[str, Path], spec: RunSpec, how: Launch, halt_after: int | None) -> None:
@@ -171,7 +181,7 @@ def _write_job(paths: Mapping[str, Path], spec: RunSpec, how: Launch, halt_after
 
 
 def _run_child(spec: RunSpec, how: Launch, paths: Mapping[str, Path], *, cwd: Path) -> int:
-    environ = _child_environ(spec, how)
+    environ = child_environ(spec, how)
     command = [sys.executable, "-m", "rectest.training.child", str(paths["job.json"])]
     if how.memory_mib is not None:
         command = [sys.executable, "-c", _LIMITED, str(how.memory_mib), str(paths["job.json"])]
@@ -179,7 +189,7 @@ def _run_child(spec: RunSpec, how: Launch, paths: Mapping[str, Path], *, cwd: Pa
         child = subprocess.Popen(
             command, cwd=cwd, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
-        _LIVE.add(child)
+        LIVE.add(child)
         try:
             return child.wait(timeout=how.deadline)
         except subprocess.TimeoutExpired as e:
@@ -187,11 +197,12 @@ def _run_child(spec: RunSpec, how: Launch, paths: Mapping[str, Path], *, cwd: Pa
             hint = "; raise it with --rectest-deadline=SECONDS, or look at what it last said"
             raise ChildFailed(spec.describe(), reason="deadline", detail=detail + hint, log=_tail(paths)) from e
         finally:
-            _kill_group(child)
-            _LIVE.discard(child)
+            kill_group(child)
+            LIVE.discard(child)
 
 
-def _child_environ(spec: RunSpec, how: Launch) -> dict[str, str]:
+def child_environ(spec: RunSpec, how: Launch) -> dict[str, str]:
+    """The environment of a child: its hash seed, its threads, where it finds this package."""
     threads = str(spec.threads)
     environ = dict(os.environ)
     package_root = Path(__file__).resolve().parents[2]
@@ -219,7 +230,7 @@ raise SystemExit(main(sys.argv[2]))
 """
 
 
-def _kill_group(child: subprocess.Popen[bytes]) -> None:
+def kill_group(child: subprocess.Popen[bytes]) -> None:
     """End the child and whatever it started; a group that is already gone is what we wanted."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)

@@ -25,7 +25,7 @@ from rectest.training.loop import Halted, train_system
 from rectest.training.recorder import Recorder
 from rectest.training.sinks import open_sink
 
-__all__ = ["run_spec"]
+__all__ = ["planted", "run_spec"]
 
 
 def run_spec(
@@ -42,8 +42,8 @@ def run_spec(
         RectestError: one of its subclasses, for anything that can be named.
     """
     if spec.interrupted_at and resume is None and halt_after is None:
-        with tempfile.TemporaryDirectory(prefix="rectest-") as folder:
-            place = checkpoint_dir or Path(folder)
+        with tempfile.TemporaryDirectory(prefix="rectest-") as scratch:
+            place = checkpoint_dir or Path(scratch)
             with contextlib.suppress(Halted):
                 return run_spec(spec, checkpoint_dir=place, halt_after=spec.interrupted_at)
             return run_spec(spec, checkpoint_dir=place, resume=place / LAST)
@@ -81,7 +81,7 @@ def _train_class(target: type[System[Any]], run: Recorder, **how: Any) -> None:
             settings[key] = value
     system = target.from_settings(settings)
     if spec.plant:
-        system = _planted(system, spec.plant)
+        system = planted(system, spec.plant)
     world = load_world(spec.world or system.default_world)
     run.facts["world"] = world.name
     train_system(system, world, run, **how)
@@ -103,7 +103,7 @@ def _train_function(function: Callable[[Recorder], object], run: Recorder) -> No
         raise ConfigError(run.spec.system, unread[0], "was given and never read from run.config")
 
 
-def _planted(system: System[Any], plants: str) -> System[Any]:
+def planted(system: System[Any], plants: str) -> System[Any]:
     """The system after each plant, from left to right."""
     for plant in plants.split(","):
         system = _plant_one(system, plant)
@@ -117,8 +117,8 @@ def _plant_one(system: System[Any], plant: str) -> System[Any]:
     except (ImportError, AttributeError) as e:
         msg = f"cannot plant {plant!r}: {e}"
         raise RectestError(msg) from e
-    planted = planter(system)
-    if not isinstance(planted, System):
-        msg = f"{plant} returned {planted!r}, a System was needed"
+    made = planter(system)
+    if not isinstance(made, System):
+        msg = f"{plant} returned {made!r}, a System was needed"
         raise RectestError(msg)
-    return planted
+    return made

@@ -32,9 +32,9 @@ from rectest.seeding import SeedPlan
 from rectest.systems.gram_c.runner import Runner, StepLosses, loss_terms, micro_batches
 from rectest.systems.protocol import System
 from rectest.systems.registry import make_system
-from rectest.training.child import _die_with_parent, _is_memory
+from rectest.training.child import die_with_parent, is_memory
 from rectest.training.determinism import deterministic
-from rectest.training.program import _planted
+from rectest.training.program import planted
 from rectest.training.ranks import RanksJob
 from rectest.training.tape import Digest, digest_tensor
 
@@ -50,7 +50,7 @@ def main(job_path: str, rank: int) -> int:
     """Do the jobs of `rank`; returns the exit code (0: records written, 3: error file written)."""
     folder = Path(job_path).parent
     job = json.loads(Path(job_path).read_text())
-    _die_with_parent(job["parent"])
+    die_with_parent(job["parent"])
     sys.path[:] = dict.fromkeys([*job["sys_path"], *sys.path])
     try:
         _do_jobs(folder, job, rank)
@@ -63,7 +63,7 @@ def main(job_path: str, rank: int) -> int:
 def _described(error: Exception) -> dict[str, Any]:
     named = isinstance(error, RectestError)
     return {
-        "kind": "memory" if _is_memory(error) else "raised",
+        "kind": "memory" if is_memory(error) else "raised",
         "type": type(error).__name__,
         "message": str(error) or type(error).__name__,
         "known": named,
@@ -203,7 +203,7 @@ def _system(spec: RunSpec) -> System[Any]:
     if spec.steps is not None:
         settings["steps"] = spec.steps
     system = make_system(spec.system, settings)
-    return _planted(system, spec.plant) if spec.plant else system
+    return planted(system, spec.plant) if spec.plant else system
 
 
 class _Found:

@@ -26,7 +26,7 @@ from typing import Any
 from rectest.errors import ChildFailed, RecordError
 from rectest.record import RunRecord, RunSpec
 from rectest.systems.gram_c.runner import PLAIN, Reduction
-from rectest.training.launch import _LIVE, Launch, _child_environ, _kill_group
+from rectest.training.launch import LIVE, Launch, child_environ, kill_group
 
 __all__ = ["RanksJob", "RanksOutcome", "run_jobs", "run_ranks"]
 
@@ -171,17 +171,17 @@ def _run_group(folder: Path, spec: RunSpec, world_size: int, how: Launch) -> Non
     try:
         for rank in range(world_size):
             started.append(_start(folder, spec, rank, how))
-            _LIVE.add(started[-1])
+            LIVE.add(started[-1])
         _wait(folder, spec, started, how.deadline)
     finally:
         for child in started:
-            _kill_group(child)
-            _LIVE.discard(child)
+            kill_group(child)
+            LIVE.discard(child)
 
 
 def _start(folder: Path, spec: RunSpec, rank: int, how: Launch) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "rectest.training.rank_child", str(folder / "job.json"), str(rank)]
-    environ = _child_environ(spec, how)
+    environ = child_environ(spec, how)
     with (folder / f"log-{rank}.txt").open("wb") as log:
         return subprocess.Popen(
             command,
