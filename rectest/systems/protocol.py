@@ -201,6 +201,10 @@ class System(ABC, Generic[DataT]):
     def popularity(self, data: DataT) -> IntArray:
         """[V+1] how often each item was seen in training; the popularity floor ranks by it."""
 
+    def other_popularity(self, data: DataT) -> Mapping[str, IntArray]:
+        """How often each id of other id spaces than the items' (kinds of events, codes) was seen, by space."""
+        return {}
+
     def tables(self, model: nn.Module) -> dict[str, Table]:
         """The embedding tables by name."""
         return {}
