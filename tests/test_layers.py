@@ -24,6 +24,8 @@ INTERNAL: dict[str, set[str]] = {
     "baseline": CORE | {"environment", "record", "checks"},
     "faults": CORE | {"data", "metrics", "record", "seeding", "systems", "training", "checks"},
     "report": CORE | {"record", "environment", "checks", "baseline"},
+    "claims": CORE
+    | {"seeding", "environment", "data", "metrics", "record", "systems", "training", "checks", "baseline", "faults"},
 }
 """What each package may import of rectest itself. `plugin` and `cli` may import everything; nobody imports them."""
 
@@ -40,6 +42,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "baseline": {"numpy", "pydantic", "filelock", "blake3", "scipy"},
     "faults": {"numpy", "torch"},
     "report": {"jinja2", "matplotlib"},
+    "claims": {"numpy", "scipy", "torch"},
     "plugin": {"pytest", "filelock"},
     "cli": {"numpy", "typer", "rich"},
 }
@@ -89,6 +92,8 @@ def violations(path: Path) -> list[str]:
             problems.append(f"{where}, not in the list of {package}")
         elif top and root in LAZY_ONLY:
             problems.append(f"{where} at import time; only lazily")
+        elif top and package == "claims" and root == "torch":
+            problems.append(f"{where} at import time; claims are listed without it")
         elif top and package == "plugin" and root in HEAVY_FOR_PLUGIN:
             problems.append(f"{where} at import time; the plugin is loaded in every pytest run")
     return problems
