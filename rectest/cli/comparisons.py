@@ -54,10 +54,11 @@ def _precision(spec: RunSpec) -> dict[str, list[RunSpec]]:
 
 
 def _presets(spec: RunSpec) -> dict[str, list[RunSpec]]:
-    """Report 001's three configurations side by side."""
-    from rectest.systems.ur4rec.presets import PRESETS
+    """Report 001's three configurations side by side, for equally many epochs unless the steps are given."""
+    from rectest.systems.ur4rec.presets import PRESETS, preset
 
-    return {name: _seeded(spec, settings) for name, settings in PRESETS.items()}
+    chosen = {name: dict(PRESETS[name]) if spec.steps else preset(name) for name in PRESETS}
+    return {name: _seeded(spec, settings) for name, settings in chosen.items()}
 
 
 def _judge(claims: Mapping[str, str]) -> Callable[[Mapping[str, Sequence[RunRecord]], str], list[CheckResult]]:

@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import rectest.faults
+from rectest.checks.accounting import early_stop
 from rectest.checks.chance import above_chance, popularity_floor
 from rectest.checks.coherence import coherence
 from rectest.checks.configuration import configuration
 from rectest.checks.effect import effects
 from rectest.checks.embeddings import embeddings
+from rectest.checks.evaluation import batch_means, best_checkpoint
 from rectest.checks.fluctuation import phases, seed_spread
 from rectest.checks.fusion import fusion
 from rectest.checks.invariance import invariance
@@ -68,7 +70,7 @@ FAMILIES = (
     "fusion",
     "invariance",
     "configuration",
-    "early_stopping",
+    "accounting",
     "checkpoint",
     "evaluation",
     "leak",
@@ -245,8 +247,9 @@ def judge_case(
 
 def _of_one(record: RunRecord) -> list[CheckResult]:
     checks = (purity, effects, embeddings, mapping, ranges, coherence, above_chance, popularity_floor)
-    more = (learning, fusion, invariance, configuration)
-    return [result for check in (*checks, *more) for result in check(record)]
+    more = (learning, invariance, configuration, early_stop, best_checkpoint, batch_means)
+    parts = (fusion,) if "components" in record.facts["probes"] else ()
+    return [result for check in (*checks, *more, *parts) for result in check(record)]
 
 
 def _of_seeds(records: Sequence[RunRecord]) -> list[CheckResult]:

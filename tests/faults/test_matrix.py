@@ -15,6 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fixtures.gear import SMALL as GEAR_SMALL
+from fixtures.gram_c import SMALL as GRAM_C_SMALL
+from fixtures.ur4rec import SMALL as UR4REC_SMALL
 from rectest.checks.result import CheckResult, Verdict
 from rectest.errors import ChildFailed
 from rectest.faults.controls import HARMLESS, Control
@@ -34,7 +37,11 @@ SMALL = {
         "popularity_power": 3.0,
     },
     "comirec": {"embedding_size": 8, "history_length": 12, "batch_size": 32, "neg_num": 1},
+    "gear": GEAR_SMALL,
+    "gram_c": GRAM_C_SMALL,
+    "ur4rec": UR4REC_SMALL,
 }
+WORLDS = {"gear": "tiny-behaviours", "gram_c": "tiny-words", "ur4rec": "tiny-words"}
 
 QUICK = {
     ("adaptive_sasrec", "padding_row_nonzero"): "embeddings/padding_row",
@@ -47,6 +54,16 @@ QUICK = {
     ("adaptive_sasrec", "optimizer_misses_table"): "embeddings/dead_rows",
     ("adaptive_sasrec", "nan_scores"): "training",
     ("adaptive_sasrec", "constant_scores"): "coherence/ties",
+    ("adaptive_sasrec", "popularity_of_everything"): "leak/held_out",
+    ("adaptive_sasrec", "state_outside_checkpoint"): "resume/bits",
+    ("adaptive_sasrec", "batch_scaled_scores"): "invariance/blocks",
+    ("adaptive_sasrec", "visible_padding"): "invariance/padding",
+    ("adaptive_sasrec", "dead_setting"): "configuration/read",
+    ("gear", "last_weights_tested"): "checkpoint/best",
+    ("ur4rec", "scale_dominated_fusion"): "fusion/scale",
+    ("ur4rec", "loss_weights_not_optimized"): "learning/optimized",
+    ("ur4rec", "leaky_user_texts"): "leak/held_out",
+    ("gram_c", "graph_sees_held_out"): "leak/held_out",
     ("comirec", "shared_global_rng"): "purity/random",
     ("comirec", "unseeded_iterator"): "reproducible",
     ("comirec", "unsorted_ids"): "effect/num_classes_out_of_order",
@@ -57,8 +74,10 @@ QUICK = {
 
 def train_small(spec):
     """The same training in small: a tiny world, few steps, and a schedule that differs where the spec's does."""
-    config = {**SMALL[spec.system], **spec.config}
-    return run_spec(spec.with_(world="tiny", steps=24, eval_every=6 if spec.eval_every else 12, config=config))
+    config = {key: value for key, value in SMALL[spec.system].items() if key not in ("steps", "eval_every")}
+    small = {"steps": 24, "eval_every": 6 if spec.eval_every else 12, "config": {**config, **spec.config}}
+    cut = {"interrupted_at": 12} if spec.interrupted_at else {}
+    return run_spec(spec.with_(world=WORLDS.get(spec.system, "tiny"), **small, **cut))
 
 
 def case_of(system, name):
@@ -90,7 +109,14 @@ def test_a_fault_turns_its_check_red_within_a_few_steps(system, name):
 
 @pytest.mark.parametrize(
     ("system", "name"),
-    [("adaptive_sasrec", "clean"), ("adaptive_sasrec", "clean_smart_negatives"), ("comirec", "clean")],
+    [
+        ("adaptive_sasrec", "clean"),
+        ("adaptive_sasrec", "clean_smart_negatives"),
+        ("comirec", "clean"),
+        ("gear", "clean"),
+        ("gram_c", "clean"),
+        ("ur4rec", "clean"),
+    ],
 )
 def test_the_clean_system_turns_none_of_these_red(system, name):
     row = judge_case(case_of(system, name), train_small, num_seeds=2)

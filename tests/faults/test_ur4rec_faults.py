@@ -79,7 +79,7 @@ def test_scale_dominated_fusion():
     loud, healthy = spreads(run), spreads(start().steps(10))
 
     assert loud["retriever"] > 5 * loud["sasrec"]
-    assert max(healthy.values()) < 3 * min(healthy.values())
+    assert max(healthy.values()) < 5 * min(healthy.values())
     assert all(name.startswith("sasrec.") for name in names)
 
 

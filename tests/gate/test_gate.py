@@ -9,7 +9,8 @@ import pytest
 
 from rectest import checks
 
-SYSTEMS = ("adaptive_sasrec", "comirec")
+SYSTEMS = ("adaptive_sasrec", "comirec", "gear", "gram_c", "ur4rec")
+WHOLE_USERS = ("comirec",)  # systems that hold out whole users: no event of a trained user is held out
 DEVICES = [pytest.param("cpu", marks=pytest.mark.gate), pytest.param("cuda", marks=pytest.mark.gpu)]
 
 pytestmark = [pytest.mark.parametrize("device", DEVICES), pytest.mark.parametrize("system", SYSTEMS)]
@@ -92,6 +93,48 @@ def test_schedule(system, spec, record, rec_train, rec_check):
     often = rec_train(spec.with_(eval_every=every // 2))
 
     rec_check(checks.schedule_independent(record, often), of=system)
+
+
+def test_learning(system, record, rec_check):
+    """Every parameter that should learn does, every branch of the model, and what is learned generalises."""
+    rec_check(checks.learning(record), of=system)
+
+
+def test_fusion(system, record, rec_check):
+    """A score that is a sum is not drowned by one of its parts."""
+    if "components" not in record.facts["probes"]:
+        pytest.skip(f"the score of {system} is one part")
+    rec_check(checks.fusion(record), of=system)
+
+
+def test_invariance(system, record, rec_check):
+    """Scores are finite in every mode, and the same alone, in company and behind more padding."""
+    rec_check(checks.invariance(record), of=system)
+
+
+def test_configuration(system, record, rec_check):
+    """Every setting that was given is read."""
+    rec_check(checks.configuration(record), of=system)
+
+
+def test_accounting(system, record, rec_check):
+    """The tested weights are those of the best evaluation, and metrics are means over users."""
+    judged = [check(record) for check in (checks.early_stop, checks.best_checkpoint, checks.batch_means)]
+    rec_check([result for results in judged for result in results], of=system)
+
+
+def test_resume(system, spec, record, rec_train, rec_check):
+    """A run that was interrupted halfway and taken up by another process is the uninterrupted one, bit for bit."""
+    halfway = record.facts["early_stopping"]["last_step"] // 2
+    rec_check(checks.resumed(record, rec_train(spec.with_(interrupted_at=halfway))), of=system)
+
+
+def test_leak(system, spec, record, rec_train, rec_check):
+    """With other held-out items, training is the same to the bit."""
+    if system in WHOLE_USERS:
+        pytest.skip(f"{system} holds out whole users")
+    edited = rec_train(spec.with_(plant="rectest.faults.controls:held_out_edited"))
+    rec_check(checks.held_out_blind(record, edited), of=system)
 
 
 def test_effects(system, record, rec_check):

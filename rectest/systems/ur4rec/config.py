@@ -20,7 +20,7 @@ STAGES = ("pretrain_sasrec", "pretrain_retriever", "joint_finetune", "end_to_end
 class UR4RecConfig(TrainConfig):
     """Four stages, memory on, both components on one scale."""
 
-    steps: int = 240
+    steps: int = 180
     eval_every: int = 60
     batch_size: int = 64
     learning_rate: float = 1e-2
@@ -71,8 +71,8 @@ class UR4RecConfig(TrainConfig):
     normalise: bool = True
     """Cosine in the retriever, and each component standardised over a user's candidates before they are weighted."""
 
-    sasrec_weight: float = 0.7
-    retriever_weight: float = 0.3
+    sasrec_weight: float = 0.8
+    retriever_weight: float = 0.2
     memory_history: int = 10
     memory_threshold: int = 3
     """Interactions of a user from which on its memory is refreshed."""

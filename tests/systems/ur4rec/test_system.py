@@ -116,7 +116,7 @@ def test_components_add_up_to_the_score():
     parts = run.system.components(run.model.eval(), eval_set, slice(0, 50))
 
     torch.testing.assert_close(sum(parts.values()), run.scores()[:50], rtol=1e-6, atol=1e-6)
-    for name, weight in (("sasrec", 0.7), ("retriever", 0.3)):
+    for name, weight in (("sasrec", 0.8), ("retriever", 0.2)):
         spread = parts[name].detach().std(-1, correction=0)
         torch.testing.assert_close(spread, torch.full_like(spread, weight), rtol=1e-3, atol=1e-3)
 
