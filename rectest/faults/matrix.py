@@ -83,6 +83,9 @@ FAMILIES = (
 WHOLE_USERS = frozenset({"comirec"})
 """Systems that hold out whole users: there is no event of a trained user that training must not see."""
 
+_OF_SEEDS = frozenset({"baseline", "fluctuation", "seed_liveness"})
+"""Families that judge several seeds."""
+
 _HELD_OUT_EDITED = "rectest.faults.controls:held_out_edited"
 
 Case = Fault | Control
@@ -135,10 +138,10 @@ class Trial:
     seeds: tuple[RunSpec, ...]
     """Consecutive seeds; the first run is also the one that all checks of a single record look at."""
 
-    repeated: RunSpec
+    repeated: RunSpec | None = None
     """The first once more; it should be trained in another process under another hash seed."""
 
-    rescheduled: RunSpec
+    rescheduled: RunSpec | None = None
     """The first, evaluated at other steps."""
 
     edited: RunSpec | None = None
@@ -150,29 +153,30 @@ class Trial:
     @property
     def specs(self) -> tuple[RunSpec, ...]:
         """All of them."""
-        more = (self.edited, self.interrupted)
-        return (*self.seeds, self.repeated, self.rescheduled, *(spec for spec in more if spec is not None))
+        more = (self.repeated, self.rescheduled, self.edited, self.interrupted)
+        return (*self.seeds, *(spec for spec in more if spec is not None))
 
 
 def trial_of(case: Case, *, num_seeds: int = NUM_SEEDS) -> Trial:
     """The runs for one fault or control.
 
-    Leak and resume need a training more each, so they are judged for the clean system and for the faults that must
-    turn them red.
+    A fault is trained once, and as often more as the checks need that must notice it. A control gets everything that
+    the gate trains: the leak and resume twins on the clean system only.
     """
     first = case.spec
     system = make_system(first.system, first.config)
     every, steps = int(system.config.eval_every), int(system.config.steps)
-    wanted = {name.partition("/")[0] for name in case.turns_red}
-    if isinstance(case, Control) and case.name == "clean":
-        wanted = {"resume"} if first.system in WHOLE_USERS else {"leak", "resume"}
+    needs = {name.partition("/")[0] for name in case.turns_red}
+    if isinstance(case, Control):
+        twins = {"resume"} if first.system in WHOLE_USERS else {"leak", "resume"}
+        needs = {"baseline", "reproducible", "purity", *(twins if case.name == "clean" else ())}
     blind = ",".join(filter(None, (first.plant, _HELD_OUT_EDITED)))
     return Trial(
-        edited=first.with_(plant=blind) if "leak" in wanted else None,
-        interrupted=first.with_(interrupted_at=max(1, steps // 2)) if "resume" in wanted else None,
-        seeds=tuple(first.with_(seed=first.seed + offset) for offset in range(num_seeds)),
-        repeated=first.with_(replica=1),
-        rescheduled=first.with_(eval_every=every // 2 if every > 1 else 2),
+        seeds=tuple(first.with_(seed=first.seed + i) for i in range(num_seeds if needs & _OF_SEEDS else 1)),
+        repeated=first.with_(replica=1) if "reproducible" in needs else None,
+        rescheduled=first.with_(eval_every=every // 2 if every > 1 else 2) if "purity" in needs else None,
+        edited=first.with_(plant=blind) if "leak" in needs else None,
+        interrupted=first.with_(interrupted_at=max(1, steps // 2)) if "resume" in needs else None,
     )
 
 
@@ -211,7 +215,7 @@ class Row:
 def judge_case(
     case: Case, train: Train, *, judge_ensemble: JudgeEnsemble | None = None, num_seeds: int = NUM_SEEDS
 ) -> Row:
-    """Train a fault or control and make every check on it; a training that fails is red as ``training``.
+    """Train a fault or control and make every check that its runs allow; a training that fails is red as ``training``.
 
     Args:
         train: gives the record of a spec, or raises a `RectestError`.
@@ -229,19 +233,18 @@ def judge_case(
         check="training", subject=case.system, verdict=Verdict.PASS, figure="every run came to its end"
     )
     seeds = [found[spec.key] for spec in trial.seeds]
-    results = [
-        trained,
-        *_of_one(seeds[0]),
-        *reproducible(seeds[0], found[trial.repeated.key]),
-        *schedule_independent(seeds[0], found[trial.rescheduled.key]),
-    ]
-    if trial.edited is not None:
-        results += held_out_blind(seeds[0], found[trial.edited.key])
-    if trial.interrupted is not None:
-        results += resumed(seeds[0], found[trial.interrupted.key])
-    results += _of_seeds(seeds)
-    if judge_ensemble is not None and not case.spec.config:
-        results += judge_ensemble(seeds)
+    results = [trained, *_of_one(seeds[0])]
+    pairs = {
+        reproducible: trial.repeated,
+        schedule_independent: trial.rescheduled,
+        held_out_blind: trial.edited,
+        resumed: trial.interrupted,
+    }
+    results += [r for judge, spec in pairs.items() if spec is not None for r in judge(seeds[0], found[spec.key])]
+    if len(seeds) > 1:
+        results += _of_seeds(seeds)
+        if judge_ensemble is not None and not case.spec.config:
+            results += judge_ensemble(seeds)
     return Row(case=case, results=tuple(results))
 
 

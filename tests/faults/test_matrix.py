@@ -63,7 +63,7 @@ QUICK = {
     ("ur4rec", "scale_dominated_fusion"): "fusion/scale",
     ("ur4rec", "loss_weights_not_optimized"): "learning/optimized",
     ("ur4rec", "leaky_user_texts"): "leak/held_out",
-    ("gram_c", "graph_sees_held_out"): "leak/held_out",
+    ("gram_c", "graph_sees_held_out"): "effect/graph/edges",
     ("comirec", "shared_global_rng"): "purity/random",
     ("comirec", "unseeded_iterator"): "reproducible",
     ("comirec", "unsorted_ids"): "effect/num_classes_out_of_order",
@@ -140,14 +140,30 @@ def test_every_setting_that_a_fault_needs_has_a_clean_run_of_its_own():
 
 
 def test_the_runs_of_a_row():
-    trial = trial_of(case_of("adaptive_sasrec", "inert_smart_negatives"))
-    first = trial.seeds[0]
+    """A fault is trained as often as its checks need, a control as often as the gate trains."""
+    inert, unseeded, drop, leaky, forgetful, clean = (
+        trial_of(case_of("adaptive_sasrec", name))
+        for name in (
+            "inert_smart_negatives",
+            "unseeded_negatives",
+            "recall_drop",
+            "popularity_of_everything",
+            "state_outside_checkpoint",
+            "clean",
+        )
+    )
+    first = clean.seeds[0]
 
-    assert [0, 1, 2] == [spec.seed for spec in trial.seeds]
-    assert {"smart_negatives": True} == first.config
-    assert trial.repeated == first.with_(replica=1)
-    assert trial.rescheduled == first.with_(eval_every=25)
-    assert len(trial.specs) == 5
+    assert [spec.config for spec in inert.specs] == [{"smart_negatives": True}]
+    assert unseeded.specs == (*unseeded.seeds[:1], unseeded.seeds[0].with_(replica=1))
+    assert [0, 1, 2] == [spec.seed for spec in drop.specs]
+    assert leaky.edited.plant == f"{leaky.seeds[0].plant},rectest.faults.controls:held_out_edited"
+    assert forgetful.interrupted.interrupted_at == 125
+    assert clean.repeated == first.with_(replica=1)
+    assert clean.rescheduled == first.with_(eval_every=25)
+    assert len(clean.specs) == 7
+    assert trial_of(case_of("comirec", "clean")).edited is None
+    assert len(trial_of(case_of("comirec", "foreign_draws")).specs) == 5
 
 
 def test_a_failed_training_is_a_red_row():
@@ -172,7 +188,7 @@ def test_only_the_defaults_are_held_against_what_is_stored():
     def train(spec):
         return records[spec.seed, spec.replica, spec.eval_every]
 
-    case = case_of("comirec", "clean")
+    case = case_of("comirec", "foreign_draws")
     records = {(s.seed, s.replica, s.eval_every): train_small(s) for s in trial_of(case, num_seeds=2).specs}
     with_settings = Control(name="x", system="comirec", about="x", changes={"config": {"neg_num": 1}})
     rows = [judge_case(c, train, judge_ensemble=judge_ensemble, num_seeds=2) for c in (case, with_settings)]

@@ -32,7 +32,7 @@ def test_reproducible(system, spec, rec_train, rec_check):
     """The same spec in two fresh processes, with another hash seed and working directory, gives the same bits."""
     first, second = rec_train.many([spec, spec.with_(replica=1)])
 
-    rec_check(checks.reproducible(first, second), of=system)
+    rec_check([*checks.reproducible(first, second), *checks.hash_sweep([first, second])], of=system)
 
 
 def test_seeds_are_alive(system, spec, rec_train, rec_check):
