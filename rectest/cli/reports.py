@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rectest.errors import ChildFailed
     from rectest.record import RunRecord, RunSpec
 
-__all__ = ["command"]
+__all__ = ["atomic_text", "command", "markdown"]
 
 
 def command(
@@ -33,6 +33,9 @@ def command(
     training: Annotated[bool, typer.Option("--training/--no-training", help="Whether claims may train.")] = True,
     json_path: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", dir_okay=False, help="Also write everything there.")
+    ] = None,
+    markdown_path: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", dir_okay=False, help="Also write the tables there.")
     ] = None,
     processes: Annotated[int, typer.Option(min=1, help="Trainings at a time.")] = 2,
     detail: Annotated[bool, typer.Option("--detail", help="Also print where and how each figure is measured.")] = False,
@@ -47,6 +50,8 @@ def command(
     outcomes = [(claim, claim.judge(runs)) for claim in claims]
     if json_path is not None:
         _write(json_path, outcomes)
+    if markdown_path is not None:
+        atomic_text(markdown_path, markdown(outcomes))
     for book in BOOKS:
         own = [(claim, measured) for claim, measured in outcomes if claim.report == book.report]
         if own:
@@ -90,13 +95,40 @@ def _explanations(outcomes: Sequence[tuple[Claim, Measured]], *, detail: bool) -
             yield f"  again: {measured.command}"
 
 
+def markdown(outcomes: Sequence[tuple[Claim, Measured]]) -> str:
+    """A table for each report: what was said, what is measured, the verdict."""
+    from rectest.claims.catalogue import BOOKS
+
+    parts = []
+    for book in BOOKS:
+        own = [(claim, measured) for claim, measured in outcomes if claim.report == book.report]
+        if not own:
+            continue
+        counts = Counter(str(measured.verdict) for _, measured in own)
+        told = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+        title = f"Report {book.report}: {book.title}" if book.report.isdigit() else book.title.capitalize()
+        rows = [
+            f"| {claim.number} | {claim.said} | {measured.figure} | {measured.verdict} |".replace("\n", " ")
+            for claim, measured in own
+        ]
+        head = ["| claim | said | measured | verdict |", "|---|---|---|---|"]
+        summary = f"<details><summary>{title} ({told})</summary>"
+        parts.append("\n".join([summary, "", *head, *rows, "", "</details>"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def atomic_text(path: Path, text: str) -> None:
+    """Write a text whole or not at all."""
+    from rectest.record import atomic_write
+
+    atomic_write(path, text.encode())
+
+
 def _write(path: Path, outcomes: Sequence[tuple[Claim, Measured]]) -> None:
     import json
-
-    from rectest.record import atomic_write
 
     found = [
         {"claim": claim.number, "report": claim.report, "said": claim.said, **measured.to_dict()}
         for claim, measured in outcomes
     ]
-    atomic_write(path, f"{json.dumps(found, indent=2, ensure_ascii=False)}\n".encode())
+    atomic_text(path, f"{json.dumps(found, indent=2, ensure_ascii=False)}\n")

@@ -47,6 +47,7 @@ __all__ = [
     "controls",
     "judge_case",
     "matrix_rows",
+    "of_one",
     "trial_of",
     "unproven",
 ]
@@ -233,7 +234,7 @@ def judge_case(
         check="training", subject=case.system, verdict=Verdict.PASS, figure="every run came to its end"
     )
     seeds = [found[spec.key] for spec in trial.seeds]
-    results = [trained, *_of_one(seeds[0])]
+    results = [trained, *of_one(seeds[0])]
     pairs = {
         reproducible: trial.repeated,
         schedule_independent: trial.rescheduled,
@@ -248,7 +249,8 @@ def judge_case(
     return Row(case=case, results=tuple(results))
 
 
-def _of_one(record: RunRecord) -> list[CheckResult]:
+def of_one(record: RunRecord) -> list[CheckResult]:
+    """Every check that looks at one run."""
     checks = (purity, effects, embeddings, mapping, ranges, coherence, above_chance, popularity_floor)
     more = (learning, invariance, configuration, early_stop, best_checkpoint, batch_means)
     parts = (fusion,) if "components" in record.facts["probes"] else ()

@@ -83,3 +83,13 @@ def test_an_unknown_name_is_refused(run, name, problem):
 
     assert (code, out) == (2, "")
     assert problem in err
+
+
+def test_markdown_holds_a_table_for_each_report(run, tmp_path):
+    path = tmp_path / "claims.md"
+    run("000.6", "004.5", "--no-training", "--markdown", str(path))
+    text = path.read_text()
+
+    assert text.count("<details>") == text.count("</details>") == 2
+    assert "| 000.6 | " in text
+    assert "(1 confirmed)" in text

@@ -10,10 +10,12 @@ import os
 
 import pytest
 
+from rectest.baseline.ensemble import POWER, detectable_drop
 from rectest.baseline.judge import judge_ensemble
 from rectest.baseline.store import BaselineStore
 from rectest.checks.result import any_red
 from rectest.checks.tolerance import binomial_limit
+from rectest.faults.matrix import of_one
 
 NUM_SEEDS = int(os.environ.get("RECTEST_FRESH_SEEDS", "51"))
 FIRST_SEED = 1000
@@ -23,7 +25,7 @@ ALPHA = 1e-3
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(params=["adaptive_sasrec", "comirec"])
+@pytest.fixture(params=["adaptive_sasrec", "comirec", "gear", "gram_c", "ur4rec"])
 def fresh(request, rec_train):
     """The stored baseline of a system and its records under seeds that no baseline has seen."""
     specs = [rec_train.spec(request.param, seed=FIRST_SEED + i) for i in range(NUM_SEEDS)]
@@ -46,14 +48,28 @@ def dropped(record, share):
     return record.with_arrays(**{key.replace("/", "__"): value for key, value in arrays.items()})
 
 
+def promised_drop(baseline, records):
+    """The smallest drop of the gated test metrics that a gate of three promises to see, at least 10 %."""
+    names = [f"test/{name}" for name in records[0].facts["gate"]["metrics"]]
+    return max(0.1, *(detectable_drop(baseline, name, num_new=GATE_SEEDS) for name in names))
+
+
 def test_clean_seeds_stay_green_and_a_drop_is_seen(fresh):
     baseline, records = fresh
     triples = groups(records, GATE_SEEDS)
+    drop = promised_drop(baseline, records)
 
     alarms = [any_red(judge_ensemble(group, baseline, alpha=ALPHA)) for group in triples]
     single = [any_red(judge_ensemble([record], baseline, alpha=ALPHA)) for record in records]
-    missed = [not any_red(judge_ensemble([dropped(r, 0.1) for r in group], baseline)) for group in triples]
+    missed = [not any_red(judge_ensemble([dropped(r, drop) for r in group], baseline)) for group in triples]
 
     assert sum(alarms) == 0
     assert sum(single) < binomial_limit(len(single), ALPHA)
-    assert sum(missed) == 0
+    assert sum(missed) <= (1 - POWER) * len(missed)
+
+
+def test_no_check_of_a_single_run_raises_a_false_alarm(fresh):
+    _, records = fresh
+    red = [f"seed {r.spec.seed}: {found.check} {found.figure}" for r in records for found in of_one(r) if found.red]
+
+    assert red == []
