@@ -25,6 +25,7 @@ from rectest.checks.ranges import ranges
 from rectest.checks.reproducible import different_seeds_differ, reproducible
 from rectest.checks.resume import resumed
 from rectest.checks.stability import growth_per_phase, stability
+from rectest.checks.table_signal import signal
 
 __all__ = [
     "ablation",
@@ -68,5 +69,6 @@ __all__ = [
     "same_seed_spread",
     "schedule_independent",
     "seed_spread",
+    "signal",
     "stability",
 ]

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from rectest.checks.result import CheckResult, judged, not_measured
+from rectest.record import RunRecord
 
-__all__ = ["MIN_SIGMAS", "consecutive_pairs", "table_signal"]
+__all__ = ["MIN_SIGMAS", "consecutive_pairs", "signal", "table_signal"]
 
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
@@ -87,3 +88,18 @@ def _directions(rows: Array) -> npt.NDArray[np.float32]:
     directions = np.zeros_like(values)
     np.divide(values, lengths, out=directions, where=lengths > 0)
     return directions
+
+
+def signal(record: RunRecord) -> list[CheckResult]:
+    """`table_signal` of every frozen item table of a run, on the pairs in ``facts["inputs"]["consecutive_items"]``.
+
+    A frozen table was made before training, and nothing in training can tell that it says nothing. A run without such
+    tables gives nothing; one that has them and no pairs is NOT MEASURED.
+    """
+    tables = record.facts.get("tables") or {}
+    frozen = [name for name, facts in sorted(tables.items()) if facts.get("frozen") and facts.get("space") == "item"]
+    pairs = (record.facts.get("inputs") or {}).get("consecutive_items")
+    if frozen and not pairs:
+        advice = "give pairs of items that go together as consecutive_items in System.input_facts"
+        return [not_measured("embeddings/signal", name, "no pairs are recorded", advice=advice) for name in frozen]
+    return [table_signal(record[f"table/{name}"], np.asarray(pairs), name) for name in frozen]

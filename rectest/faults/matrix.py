@@ -31,6 +31,7 @@ from rectest.checks.ranges import ranges
 from rectest.checks.reproducible import different_seeds_differ, reproducible
 from rectest.checks.result import CheckResult, Verdict
 from rectest.checks.resume import resumed
+from rectest.checks.table_signal import signal
 from rectest.errors import RectestError
 from rectest.faults.controls import HARMLESS, Control
 from rectest.faults.fault import Fault
@@ -252,7 +253,7 @@ def judge_case(
 def of_one(record: RunRecord) -> list[CheckResult]:
     """Every check that looks at one run."""
     checks = (purity, effects, embeddings, mapping, ranges, coherence, above_chance, popularity_floor)
-    more = (learning, invariance, configuration, early_stop, best_checkpoint, batch_means)
+    more = (signal, learning, invariance, configuration, early_stop, best_checkpoint, batch_means)
     parts = (fusion,) if "components" in record.facts["probes"] else ()
     return [result for check in (*checks, *more, *parts) for result in check(record)]
 

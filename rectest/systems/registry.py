@@ -22,6 +22,9 @@ __all__ = ["SYSTEMS", "make_system", "resolve"]
 SYSTEMS: dict[str, str] = {
     "adaptive_sasrec": "rectest.systems.adaptive_sasrec.system:AdaptiveSASRec",
     "comirec": "rectest.systems.comirec.system:ComiRec",
+    "gram_c": "rectest.systems.gram_c.system:GramCSystem",
+    "gear": "rectest.systems.gear.system:GEAR",
+    "ur4rec": "rectest.systems.ur4rec.system:UR4RecSystem",
 }
 
 

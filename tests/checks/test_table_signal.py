@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fixtures.records import make_record
 from rectest.checks.result import Verdict
-from rectest.checks.table_signal import consecutive_pairs, table_signal
+from rectest.checks.table_signal import consecutive_pairs, signal, table_signal
 
 NUM_ITEMS, NUM_GROUPS = 300, 10
 
@@ -69,3 +72,28 @@ def test_pairs_do_not_cross_sequences() -> None:
 
     assert [[1, 2], [3, 4], [4, 5]] == consecutive_pairs(items, offsets).tolist()
     assert [[1, 2]] == consecutive_pairs(items, offsets, max_pairs=1).tolist()
+
+
+class TestOfRecord:
+    """`signal`: frozen item tables of a run, on the pairs that it recorded."""
+
+    def record(self, *, planted, pairs=True, frozen=True):
+        rng = np.random.default_rng(5)
+        groups = np.repeat(np.arange(6), 10)
+        centres = rng.normal(size=(6, 16))
+        noise = rng.normal(size=(60, 16))
+        rows = (3 * centres[groups] if planted else 0) + noise
+        together = [[1 + 10 * (i % 6) + i % 10, 1 + 10 * (i % 6) + (i + 3) % 10] for i in range(600)]
+        base = make_record(num_items=60, dim=16)
+        facts = {**base.facts, "tables": {"graph": {"space": "item", "padding_row": 0, "frozen": frozen}}}
+        facts["inputs"] = {**base.facts["inputs"], **({"consecutive_items": together} if pairs else {})}
+        table = np.vstack([np.zeros((1, 16)), rows]).astype(np.float32)
+        return replace(base.with_arrays(table__graph=table), facts=facts)
+
+    def test_a_table_of_noise_is_red_and_one_that_knows_is_green(self):
+        assert [r.verdict for r in signal(self.record(planted=False))] == [Verdict.FAIL]
+        assert [r.verdict for r in signal(self.record(planted=True))] == [Verdict.PASS]
+
+    def test_no_pairs_are_not_measured_and_trained_tables_are_not_asked(self):
+        assert [r.verdict for r in signal(self.record(planted=True, pairs=False))] == [Verdict.NOT_MEASURED]
+        assert signal(self.record(planted=False, frozen=False)) == []

@@ -54,7 +54,7 @@ def test_ensemble_baseline(spec, rec_gate):
 
 def test_embeddings(system, record, rec_check):
     """Tables are finite, alive, of sane length; padding stays zero; rows that no batch used stay where they began."""
-    rec_check(checks.embeddings(record), of=system)
+    rec_check([*checks.embeddings(record), *checks.signal(record)], of=system)
 
 
 def test_mapping(system, record, rec_check):

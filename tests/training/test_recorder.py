@@ -174,13 +174,6 @@ class TestModel:
         assert len(digests) == 3
         assert record["idmap/item"].tolist() == ["", "17", "b"]
 
-    def test_parameters_are_counted(self, run):
-        model = make_model()
-        model[1].requires_grad_(False)
-        run.count_parameters(model)
-
-        assert run.facts["parameters"] == {"total": 11, "trainable": 8}
-
 
 class TestMetrics:
     def test_final_metrics_are_what_the_gate_compares(self, run):
@@ -267,6 +260,7 @@ class TestTablesAndArrays:
             "padding_row": 0,
             "norm": 1.0,
             "moves_untouched": False,
+            "frozen": False,
         }
 
     def test_a_vector_is_no_table(self, run):

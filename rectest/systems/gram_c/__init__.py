@@ -1,0 +1,1 @@
+"""Generative retrieval over hierarchical item ids with a collaborative prefix (report 003); see `system`."""
