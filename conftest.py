@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+# One thread for torch in each test process, before anything imports it: workers and training children share the cores,
+# and two processes with a thread for each core run at a third of the speed.
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
 
 pytest_plugins = ["pytester"]
 
