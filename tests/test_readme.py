@@ -94,3 +94,30 @@ def test_every_check_family_is_described(name):
     called = {"reproducible": "`reproducible`", "chance": "`chance`"}
 
     assert name in helpers or called.get(name, f"`{name}`") in README
+
+
+def claims_in_readme():
+    """Number, words and verdict of every row of the tables of claims."""
+    section = README.partition("<!-- claims -->")[2].partition("<!-- end of claims -->")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if re.match(r"\| [\w.]+\.\d+ \|", line)]
+    return {row[0]: (row[1], row[-1]) for row in rows}
+
+
+def test_every_claim_is_in_the_tables():
+    from rectest.claims.catalogue import chosen
+
+    assert {claim.number: claim.said for claim in chosen(())} == {
+        number: said for number, (said, _) in claims_in_readme().items()
+    }
+
+
+def test_verdicts_that_need_no_training_are_those_of_today():
+    from rectest.claims.catalogue import chosen
+    from rectest.claims.runs import Runs
+
+    quick = [claim for claim in chosen(("000", "004")) if not claim.needs_training and claim.counter]
+    told = claims_in_readme()
+
+    assert {claim.number: str(claim.judge(Runs()).verdict) for claim in quick} == {
+        claim.number: told[claim.number][1] for claim in quick
+    }

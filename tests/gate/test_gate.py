@@ -23,9 +23,32 @@ def spec(system, device, rec_train, rec_device):
 
 
 @pytest.fixture
-def record(spec, rec_train):
-    """One training run of it."""
-    return rec_train(spec)
+def record(system, spec, rec_train):
+    """One training run of it. Where several can be trained at a time, so are the other runs that its tests need."""
+    first = rec_train(spec)
+    if rec_train.processes > 1:
+        others = [
+            interrupted(spec, first),
+            rescheduled(spec, first),
+            *([] if system in WHOLE_USERS else [edited(spec)]),
+        ]
+        rec_train.many(others)
+    return first
+
+
+def rescheduled(spec, record):
+    """The same run, evaluated twice as often."""
+    return spec.with_(eval_every=record.facts["settings"]["eval_every"] // 2)
+
+
+def interrupted(spec, record):
+    """The same run, ended halfway and taken up by another process."""
+    return spec.with_(interrupted_at=record.facts["early_stopping"]["last_step"] // 2)
+
+
+def edited(spec):
+    """The same run with other held-out items."""
+    return spec.with_(plant="rectest.faults.controls:held_out_edited")
 
 
 def test_reproducible(system, spec, rec_train, rec_check):
@@ -89,10 +112,7 @@ def test_purity(system, record, rec_check):
 
 def test_schedule(system, spec, record, rec_train, rec_check):
     """Evaluating twice as often trains on the very same batches and negatives, to the same parameters."""
-    every = record.facts["settings"]["eval_every"]
-    often = rec_train(spec.with_(eval_every=every // 2))
-
-    rec_check(checks.schedule_independent(record, often), of=system)
+    rec_check(checks.schedule_independent(record, rec_train(rescheduled(spec, record))), of=system)
 
 
 def test_learning(system, record, rec_check):
@@ -125,16 +145,14 @@ def test_accounting(system, record, rec_check):
 
 def test_resume(system, spec, record, rec_train, rec_check):
     """A run that was interrupted halfway and taken up by another process is the uninterrupted one, bit for bit."""
-    halfway = record.facts["early_stopping"]["last_step"] // 2
-    rec_check(checks.resumed(record, rec_train(spec.with_(interrupted_at=halfway))), of=system)
+    rec_check(checks.resumed(record, rec_train(interrupted(spec, record))), of=system)
 
 
 def test_leak(system, spec, record, rec_train, rec_check):
     """With other held-out items, training is the same to the bit."""
     if system in WHOLE_USERS:
         pytest.skip(f"{system} holds out whole users")
-    edited = rec_train(spec.with_(plant="rectest.faults.controls:held_out_edited"))
-    rec_check(checks.held_out_blind(record, edited), of=system)
+    rec_check(checks.held_out_blind(record, rec_train(edited(spec))), of=system)
 
 
 def test_effects(system, record, rec_check):
