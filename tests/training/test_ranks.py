@@ -117,7 +117,9 @@ def test_records_say_who_they_are(two_ranks, single):
     [
         ("raise KeyError('target')", "raised", r"rank 1 of 2 raised KeyError: 'target'"),
         ("os.kill(os.getpid(), 9)", "killed", r"rank 1 of 2 was killed by SIGKILL after 'job: forward'"),
-        ("os._exit(7)", "start", r"rank 1 of 2 ended with exit code 7 and no record"),
+        pytest.param(
+            "os._exit(7)", "start", r"rank 1 of 2 ended with exit code 7 and no record", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_the_rank_that_failed_is_named(own_folder, tmp_path, trouble, reason, problem):
