@@ -43,6 +43,8 @@ __all__ = [
     "padding_row_trains",
     "positives_as_negatives",
     "recall_drop",
+    "sasrec_fault",
+    "sasrec_planted",
     "serve_with_dot",
     "time_reversed",
     "unseeded_negatives",
@@ -55,7 +57,8 @@ _BLEND: Mapping[str, Any] = {"adaptive": True, "similarity": ("dot", "cosine", "
 """Report 002's full blend."""
 
 
-def _planted(kind: type[Faulty], system: System[Any], **changes: Any) -> Faulty:
+def sasrec_planted(kind: type[Faulty], system: System[Any], **changes: Any) -> Faulty:
+    """The faulty `kind` with the settings of `system` and `changes` over them."""
     if not isinstance(system, AdaptiveSASRec):
         msg = f"this fault is for adaptive_sasrec, got {type(system).__name__}"
         raise TypeError(msg)
@@ -74,7 +77,7 @@ class _NoCausalMask(AdaptiveSASRec):
 
 def no_causal_mask(system: System[Any]) -> System[Any]:
     """Attention without the causal mask: in training every position sees the item that it should predict."""
-    return _planted(_NoCausalMask, system)
+    return sasrec_planted(_NoCausalMask, system)
 
 
 class _PaddingRowNonzero(AdaptiveSASRec):
@@ -87,7 +90,7 @@ class _PaddingRowNonzero(AdaptiveSASRec):
 
 def padding_row_nonzero(system: System[Any]) -> System[Any]:
     """A Xavier sweep over all parameters overwrites row 0, whose gradient is zero, so that it never heals."""
-    return _planted(_PaddingRowNonzero, system)
+    return sasrec_planted(_PaddingRowNonzero, system)
 
 
 class _PaddingLearns(SASRec):
@@ -106,7 +109,7 @@ class _PaddingRowTrains(AdaptiveSASRec):
 
 def padding_row_trains(system: System[Any]) -> System[Any]:
     """No `padding_idx` and no key mask: row 0 gets gradient and becomes an item like any other."""
-    return _planted(_PaddingRowTrains, system)
+    return sasrec_planted(_PaddingRowTrains, system)
 
 
 class _Redrawn(AdaptiveSASRec):
@@ -133,7 +136,7 @@ class _UnseededNegatives(_Redrawn):
 
 def unseeded_negatives(system: System[Any]) -> System[Any]:
     """Negatives come from a generator seeded by the operating system."""
-    return _planted(_UnseededNegatives, system)
+    return sasrec_planted(_UnseededNegatives, system)
 
 
 class _EvaluationStealsRng(_Redrawn):
@@ -148,7 +151,7 @@ class _EvaluationStealsRng(_Redrawn):
 
 def evaluation_steals_rng(system: System[Any]) -> System[Any]:
     """Evaluation draws from the training negatives' stream, so its schedule changes what is trained on."""
-    return _planted(_EvaluationStealsRng, system)
+    return sasrec_planted(_EvaluationStealsRng, system)
 
 
 class _PositivesAsNegatives(AdaptiveSASRec):
@@ -162,7 +165,7 @@ class _PositivesAsNegatives(AdaptiveSASRec):
 
 def positives_as_negatives(system: System[Any]) -> System[Any]:
     """A quarter of the negatives are the positives of their own position: their two gradients cancel."""
-    return _planted(_PositivesAsNegatives, system)
+    return sasrec_planted(_PositivesAsNegatives, system)
 
 
 class _InertSchedule(NegativeSchedule):
@@ -203,17 +206,17 @@ class _IdAsPopularity(_OtherSchedule):
 
 def inert_smart_negatives(system: System[Any]) -> System[Any]:
     """int(1 * ratio) popular negatives of one: always 0, whatever the curriculum says (report 002)."""
-    return _planted(_InertSmartNegatives, system, **_SMART)
+    return sasrec_planted(_InertSmartNegatives, system, **_SMART)
 
 
 def id_as_popularity(system: System[Any]) -> System[Any]:
     """Popularity is guessed as id^-0.75 and never counted (report 002); ids say nothing about popularity."""
-    return _planted(_IdAsPopularity, system, **_SMART)
+    return sasrec_planted(_IdAsPopularity, system, **_SMART)
 
 
 def serve_with_dot(system: System[Any]) -> System[Any]:
     """Trained with report 002's full blend, served by inner product."""
-    return _planted(AdaptiveSASRec, system, **_BLEND, serve_with="dot")
+    return sasrec_planted(AdaptiveSASRec, system, **_BLEND, serve_with="dot")
 
 
 class _NoisyStates(SASRec):
@@ -227,7 +230,7 @@ class _DropoutInEval(AdaptiveSASRec):
 
 def dropout_in_eval(system: System[Any]) -> System[Any]:
     """Functional dropout without `training=self.training`: evaluation is noisy too."""
-    return _planted(_DropoutInEval, system)
+    return sasrec_planted(_DropoutInEval, system)
 
 
 class _TimeReversed(AdaptiveSASRec):
@@ -241,7 +244,7 @@ class _TimeReversed(AdaptiveSASRec):
 
 def time_reversed(system: System[Any]) -> System[Any]:
     """Events sorted newest first, so that the oldest one is to be predicted from its future."""
-    return _planted(_TimeReversed, system)
+    return sasrec_planted(_TimeReversed, system)
 
 
 class _RecallDrop(AdaptiveSASRec):
@@ -255,7 +258,7 @@ class _RecallDrop(AdaptiveSASRec):
 
 def recall_drop(system: System[Any]) -> System[Any]:
     """A fixed 12 % of the evaluated users are scored with another user's history."""
-    return _planted(_RecallDrop, system)
+    return sasrec_planted(_RecallDrop, system)
 
 
 class _LearningRateHalved(AdaptiveSASRec):
@@ -268,7 +271,7 @@ class _LearningRateHalved(AdaptiveSASRec):
 
 def learning_rate_halved(system: System[Any]) -> System[Any]:
     """The optimizer gets half of the configured learning rate."""
-    return _planted(_LearningRateHalved, system)
+    return sasrec_planted(_LearningRateHalved, system)
 
 
 class _OptimizerMissesTable(AdaptiveSASRec):
@@ -282,7 +285,7 @@ class _OptimizerMissesTable(AdaptiveSASRec):
 
 def optimizer_misses_table(system: System[Any]) -> System[Any]:
     """The item table was never given to the optimizer: it has gradients and does not move."""
-    return _planted(_OptimizerMissesTable, system)
+    return sasrec_planted(_OptimizerMissesTable, system)
 
 
 class _NanScores(AdaptiveSASRec):
@@ -292,7 +295,7 @@ class _NanScores(AdaptiveSASRec):
 
 def nan_scores(system: System[Any]) -> System[Any]:
     """Every score is NaN, which a counting ranker takes for a perfect one."""
-    return _planted(_NanScores, system)
+    return sasrec_planted(_NanScores, system)
 
 
 class _ConstantScores(AdaptiveSASRec):
@@ -302,12 +305,13 @@ class _ConstantScores(AdaptiveSASRec):
 
 def constant_scores(system: System[Any]) -> System[Any]:
     """Every score is zero: a ranker that breaks ties for the target makes it perfect."""
-    return _planted(_ConstantScores, system)
+    return sasrec_planted(_ConstantScores, system)
 
 
-def _fault(
+def sasrec_fault(
     plant: Callable[[System[Any]], System[Any]], *turns_red: str, settings: Mapping[str, Any] | None = None
 ) -> Fault:
+    """The catalogue entry of a plant: named and described by the plant itself."""
     return Fault(
         name=plant.__name__,
         plant=f"{plant.__module__}:{plant.__name__}",
@@ -319,21 +323,21 @@ def _fault(
 
 
 CATALOGUE = (
-    _fault(no_causal_mask, "baseline"),
-    _fault(padding_row_nonzero, "embeddings/padding_row"),
-    _fault(padding_row_trains, "embeddings/padding_row"),
-    _fault(unseeded_negatives, "reproducible"),
-    _fault(evaluation_steals_rng, "purity/schedule"),
-    _fault(positives_as_negatives, "baseline", "effect"),
-    _fault(inert_smart_negatives, "effect", settings=_SMART),
-    _fault(id_as_popularity, "effect", settings=_SMART),
-    _fault(serve_with_dot, "effect", settings=_BLEND),
-    _fault(dropout_in_eval, "purity/random"),
-    _fault(time_reversed, "floor/optimum", "baseline"),
-    _fault(recall_drop, "baseline"),
-    _fault(learning_rate_halved, "baseline"),
-    _fault(optimizer_misses_table, "embeddings/dead_rows", "baseline"),
-    _fault(nan_scores, "training"),
-    _fault(constant_scores, "coherence/ties", "chance"),
+    sasrec_fault(no_causal_mask, "baseline"),
+    sasrec_fault(padding_row_nonzero, "embeddings/padding_row"),
+    sasrec_fault(padding_row_trains, "embeddings/padding_row"),
+    sasrec_fault(unseeded_negatives, "reproducible"),
+    sasrec_fault(evaluation_steals_rng, "purity/schedule"),
+    sasrec_fault(positives_as_negatives, "baseline", "effect"),
+    sasrec_fault(inert_smart_negatives, "effect", settings=_SMART),
+    sasrec_fault(id_as_popularity, "effect", settings=_SMART),
+    sasrec_fault(serve_with_dot, "effect", settings=_BLEND),
+    sasrec_fault(dropout_in_eval, "purity/random"),
+    sasrec_fault(time_reversed, "floor/optimum", "baseline"),
+    sasrec_fault(recall_drop, "baseline"),
+    sasrec_fault(learning_rate_halved, "baseline"),
+    sasrec_fault(optimizer_misses_table, "embeddings/dead_rows", "baseline"),
+    sasrec_fault(nan_scores, "training"),
+    sasrec_fault(constant_scores, "coherence/ties", "chance"),
 )
 """Every fault above; `plant` in a `RunSpec` takes ``fault.plant``."""

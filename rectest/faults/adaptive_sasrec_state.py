@@ -6,14 +6,14 @@ Report 002 names most of them as pitfalls of its system or of the code it descen
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rectest.data.world import World
-from rectest.faults.fault import Fault
+from rectest.faults.adaptive_sasrec import sasrec_fault, sasrec_planted
 from rectest.seeding import SeedPlan
 from rectest.systems.adaptive_sasrec.batches import SASRecData
 from rectest.systems.adaptive_sasrec.model import SASRec
@@ -30,17 +30,8 @@ __all__ = [
     "visible_padding",
 ]
 
-Faulty = TypeVar("Faulty", bound=AdaptiveSASRec)
-
 _SMART: Mapping[str, Any] = {"smart_negatives": True}
 _RATIO: Mapping[str, Any] = {"smart_negatives": True, "popular_ratio": 0.6}
-
-
-def _planted(kind: type[Faulty], system: System[Any], **changes: Any) -> Faulty:
-    if not isinstance(system, AdaptiveSASRec):
-        msg = f"this fault is for adaptive_sasrec, got {type(system).__name__}"
-        raise TypeError(msg)
-    return kind(dataclasses.replace(system.config, **changes))
 
 
 class _PopularityOfEverything(AdaptiveSASRec):
@@ -50,7 +41,7 @@ class _PopularityOfEverything(AdaptiveSASRec):
 
 def popularity_of_everything(system: System[Any]) -> System[Any]:
     """The popularity of the smart negatives is counted over all events, the held-out ones among them."""
-    return _planted(_PopularityOfEverything, system, **_SMART)
+    return sasrec_planted(_PopularityOfEverything, system, **_SMART)
 
 
 class _StateOutsideCheckpoint(AdaptiveSASRec):
@@ -63,7 +54,7 @@ class _StateOutsideCheckpoint(AdaptiveSASRec):
 
 def state_outside_checkpoint(system: System[Any]) -> System[Any]:
     """The warm-up counts its steps in a plain attribute, so that a resumed run warms up anew."""
-    return _planted(_StateOutsideCheckpoint, system)
+    return sasrec_planted(_StateOutsideCheckpoint, system)
 
 
 class _BatchScaledScores(AdaptiveSASRec):
@@ -76,7 +67,7 @@ def batch_scaled_scores(system: System[Any]) -> System[Any]:
     """Scores are divided by the batch's largest, as report 002's "euclidean" similarity does: who is in the batch
     decides what a user's scores are.
     """
-    return _planted(_BatchScaledScores, system)
+    return sasrec_planted(_BatchScaledScores, system)
 
 
 class _CountsFromTheLeft(SASRec):
@@ -96,7 +87,7 @@ class _VisiblePadding(AdaptiveSASRec):
 
 def visible_padding(system: System[Any]) -> System[Any]:
     """Left-padded inputs without a padding mask, positions counted from the left: padding is a token like any other."""
-    return _planted(_VisiblePadding, system)
+    return sasrec_planted(_VisiblePadding, system)
 
 
 class _DeadSetting(AdaptiveSASRec):
@@ -108,27 +99,14 @@ class _DeadSetting(AdaptiveSASRec):
 
 def dead_setting(system: System[Any]) -> System[Any]:
     """The share of popular negatives is given in the configuration and a constant in the code."""
-    return _planted(_DeadSetting, system, **_RATIO)
-
-
-def _fault(
-    plant: Callable[[System[Any]], System[Any]], *turns_red: str, settings: Mapping[str, Any] | None = None
-) -> Fault:
-    return Fault(
-        name=plant.__name__,
-        plant=f"{plant.__module__}:{plant.__name__}",
-        system=AdaptiveSASRec.name,
-        turns_red=turns_red,
-        about=" ".join((plant.__doc__ or "").split()),
-        settings=settings or {},
-    )
+    return sasrec_planted(_DeadSetting, system, **_RATIO)
 
 
 CATALOGUE = (
-    _fault(popularity_of_everything, "leak/held_out", settings=_SMART),
-    _fault(state_outside_checkpoint, "resume/bits"),
-    _fault(batch_scaled_scores, "invariance/blocks"),
-    _fault(visible_padding, "invariance/padding"),
-    _fault(dead_setting, "configuration/read", settings=_RATIO),
+    sasrec_fault(popularity_of_everything, "leak/held_out", settings=_SMART),
+    sasrec_fault(state_outside_checkpoint, "resume/bits"),
+    sasrec_fault(batch_scaled_scores, "invariance/blocks"),
+    sasrec_fault(visible_padding, "invariance/padding"),
+    sasrec_fault(dead_setting, "configuration/read", settings=_RATIO),
 )
 """Every fault above; `plant` in a `RunSpec` takes ``fault.plant``."""

@@ -26,7 +26,7 @@ def differing_share(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def test_the_catalogue_is_complete():
-    plants = [name for name in faults.__all__ if name != "CATALOGUE"]
+    plants = [name for name in faults.__all__ if name != "CATALOGUE" and not name.startswith("sasrec_")]
 
     assert sorted(plants) == NAMES
     for fault in faults.CATALOGUE:
