@@ -119,7 +119,8 @@ def served_is_trained(stated: Stated, _runs: Runs) -> Measured:
     return Measured(
         figure="top-10 overlap " + ", ".join(f"{value:.2f} at weight {weight:g}" for weight, value in overlap.items()),
         verdict=finding(min(overlap.values()) >= stated["enough"]),
-        truth="the blend is used in training only: the more the cosine is learned, the less of it is served",
+        truth="the blend is used in training only: the more the cosine is learned, the less of it is served; how fast "
+        "depends on how long states and items are",
         where="rectest.systems.adaptive_sasrec.similarity.top_k_overlap; rectest.faults.adaptive_sasrec:serve_with_dot",
     )
 
