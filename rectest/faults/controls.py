@@ -79,8 +79,9 @@ def other_eval_block(system: System[Any]) -> System[Any]:
 
 
 def other_eval_every(system: System[Any]) -> System[Any]:
-    """Evaluation half as often: the curve has fewer points, and training is the same."""
-    return _changed(system, eval_every=2 * system.config.eval_every)
+    """Evaluation half as often, or twice where that would leave one: other points on the curve, the same training."""
+    every, steps = system.config.eval_every, system.config.steps
+    return _changed(system, eval_every=2 * every if steps > 2 * every else max(1, every // 2))
 
 
 def reversed_batches(system: System[Any]) -> System[Any]:
