@@ -1,4 +1,4 @@
-"""The fault x check matrix: every fault really trained, judged by every check, and so is every harmless change.
+"""The fault x check matrix: every fault and every harmless change really trained, judged by all that its runs allow.
 
 A gate is believed because it can fail. Each row is one fault or control; a declared check that stays green is a
 *hole*, anything red on a control is a *false alarm*. This file knows what to train and how to judge it. Who trains
@@ -150,7 +150,7 @@ class Trial:
     """The first with other held-out items, for the leak check."""
 
     interrupted: RunSpec | None = None
-    """The first, ended halfway and resumed by another process; it must be trained by `launch`."""
+    """The first, ended halfway and resumed; `launch` has another process for the second half."""
 
     @property
     def specs(self) -> tuple[RunSpec, ...]:
