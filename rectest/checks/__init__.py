@@ -19,11 +19,13 @@ from rectest.checks.invariance import invariance
 from rectest.checks.leak import held_out_blind, mention_rates
 from rectest.checks.learning import learning
 from rectest.checks.mapping import check_mapping, mapping
-from rectest.checks.parity import gradient_parity, replicas_equal
+from rectest.checks.parity import gradient_parity
 from rectest.checks.purity import purity, schedule_independent
 from rectest.checks.ranges import ranges
+from rectest.checks.replicas import replicas_equal
 from rectest.checks.reproducible import different_seeds_differ, reproducible
 from rectest.checks.resume import resumed
+from rectest.checks.shares import shares_make_the_batch
 from rectest.checks.stability import growth_per_phase, stability
 from rectest.checks.table_signal import signal
 
@@ -69,6 +71,7 @@ __all__ = [
     "same_seed_spread",
     "schedule_independent",
     "seed_spread",
+    "shares_make_the_batch",
     "signal",
     "stability",
 ]

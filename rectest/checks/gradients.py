@@ -1,15 +1,33 @@
 """How far two gradients are apart, in error, scale and direction, and how far rounding alone may bring them.
 
-Owns the arithmetic; which gradients are compared and what it means is in `rectest.checks.parity`.
+Owns the arithmetic of whole parameters; rows of tables are in `rectest.checks.rows`, and which gradients are compared
+and what it means is in `rectest.checks.parity`.
 
-How far two right gradients may lie apart: each is a sum over the terms of the batch and, on the way, over the rows
-and columns of every parameter, n roundings in a row at most (n = loss terms + sum of all parameters' dimensions). If
-roundings are independent with mean zero, a sum of n numbers is off by at most lambda sqrt(n) u times the sum of their
-sizes, but for a probability of 2 exp(-lambda^2 / 2) an entry (Higham and Mary, SIAM J. Sci. Comput. 41, 2019), with u
-the unit roundoff. Two gradients are compared, hence 2 lambda sqrt(n) u, and lambda is chosen so that among all
-entries the false-alarm rate is `ALPHA`. The sum of sizes is at least the gradient's own, and that of the ranks'
-local gradients (which may cancel); where everything cancels, as for the key bias under a softmax, it is estimated by
-the root mean square entry of the whole gradient, and a parameter below that is zero to its rounding.
+**How far two right gradients may lie apart.** An entry of a gradient is a sum over paths: from an input forward
+through the layers to the loss, and back through the layers to the parameter. In floating point each path is
+multiplied by (1 + d_1)...(1 + d_n), with one |d_i| <= u for every rounding on it, u the unit roundoff of the dtype.
+
+*Length and depth.* A product with a weight of shape (out, in) adds up `in` numbers forward and `out` backward, so the
+sum of its dimensions counts both; a tied table of scores adds up its columns forward and its rows in the softmax and
+backward. Element-wise functions beside a parameter (bias, activation, normalisation, and their derivatives) round
+`POINTWISE` times. At the end the path is added to those of the other loss terms, micro-batches and ranks. An error
+made in one layer is carried through all layers after it, hence the roundings of all layers lie on one path and their
+numbers add up: n = terms + shares + sum over all parameters of (dimensions + `POINTWISE`). A network of d layers of
+width w has n = terms + d (2 w + `POINTWISE`), for parameters in its first layer; for all others n is an upper bound.
+
+*How it grows.* In the worst case the product of n factors is 1 + n u, linear in depth. Where roundings are
+independent with mean zero it is at most g = exp(lambda sqrt(n) u + n u^2 / (1 - u)) - 1 off, except with probability
+2 exp(-lambda^2 (1 - u)^2 / 2) (Higham and Mary, SIAM J. Sci. Comput. 41, 2019, theorem 2.4), so that it grows with
+the square root of depth and of the batch. Their inner product of n numbers needs the bound for each of its n partial
+products; with E entries of M gradients that makes n E M events. lambda is chosen so that the union of all of them
+has probability `ALPHA`. When all entries are within it, so are the norms of rows, of parameters and of the whole at
+once: judging those as well needs no further correction. Two gradients are compared, hence 2 g.
+
+*Relative to what.* To the sum of the sizes of the paths, which no record holds. It is at least the gradient's own
+norm, and that of the shares that were added (which may cancel); where everything cancels, as for the key bias under a
+softmax, it is estimated by the root mean square entry of the whole gradient, and a parameter below that is zero to
+its rounding. Cancellation within one share is not seen by these; that n counts every layer for every entry, and lambda
+every entry at once, leaves room for it. A network that amplifies (condition number far above 1) can use it up.
 """
 
 from __future__ import annotations
@@ -23,13 +41,32 @@ import numpy.typing as npt
 
 from rectest.checks.tolerance import ALPHA
 
-__all__ = ["UNIT_ROUNDOFF", "Apart", "Gradients", "compare_gradients", "rolled", "rounding_limit", "whole_apart"]
+__all__ = [
+    "POINTWISE",
+    "SAME",
+    "UNIT_ROUNDOFF",
+    "Apart",
+    "Gradients",
+    "allowed_norms",
+    "compare_gradients",
+    "parameter_sizes",
+    "rolled",
+    "rounding_limit",
+    "whole_apart",
+]
 
 FloatArray = npt.NDArray[np.float64]
 Gradients = Mapping[str, FloatArray]
 
-UNIT_ROUNDOFF = {"float32": 2.0**-24, "tf32": 2.0**-11, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "tf32": 2.0**-11, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 """Half the distance from 1 to the next number, by the type that gradients are computed in."""
+
+POINTWISE = 16
+"""Roundings of the element-wise functions beside one parameter: a layer normalisation rounds most, about six times
+forward (difference, square, root, quotient, scale, shift) and ten in its derivative."""
+
+SAME = 1e-3
+"""Relative difference up to which what was moved still is the right gradient: rounding of float32 stays far below."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,19 +93,51 @@ class Apart:
         return not self.error <= self.limit
 
 
-def rounding_limit(num_terms: float, shapes: Sequence[tuple[int, ...]], *, dtype: str = "float32") -> float:
+def rounding_limit(
+    num_terms: float,
+    shapes: Sequence[tuple[int, ...]],
+    *,
+    dtype: str = "float32",
+    num_shares: int = 1,
+    num_gradients: int = 2,
+) -> float:
     """How far two right gradients may be apart, relative to the sizes of what is summed (see above).
 
+    Args:
+        num_terms: loss terms of the batch.
+        shapes: of all parameters.
+        num_shares: micro-batches of all ranks together.
+        num_gradients: how many are judged at once, the right one included.
+
     >>> round(rounding_limit(1024, [(500, 32), (32,)]) * 1e5, 2)
-    2.79
+    3.42
     """
     if dtype not in UNIT_ROUNDOFF:
         msg = f"dtype must be one of {', '.join(UNIT_ROUNDOFF)}, got {dtype!r}"
         raise ValueError(msg)
-    entries = sum(math.prod(shape) for shape in shapes)
-    length = num_terms + sum(sum(shape) for shape in shapes)
-    spread = math.sqrt(2 * math.log(2 * max(entries, 1) / ALPHA))
-    return 2 * spread * math.sqrt(length) * UNIT_ROUNDOFF[dtype]
+    u = UNIT_ROUNDOFF[dtype]
+    entries = max(1, sum(math.prod(shape) for shape in shapes))
+    length = max(1.0, num_terms + num_shares + sum(sum(shape) + POINTWISE for shape in shapes))
+    spread = math.sqrt(2 * math.log(2 * length * entries * num_gradients / ALPHA)) / (1 - u)
+    kept = 2 * UNIT_ROUNDOFF["float32"] if dtype == "float64" else 0.0  # a record holds float32
+    return 2 * math.expm1(spread * math.sqrt(length) * u + length * u**2 / (1 - u)) + kept
+
+
+def parameter_sizes(shares: Sequence[Gradients]) -> dict[str, float]:
+    """By parameter, the sum of the norms of the shares that were added to get its gradient."""
+    sizes: dict[str, float] = {}
+    for share in shares:
+        for name, value in share.items():
+            sizes[name] = sizes.get(name, 0.0) + float(np.linalg.norm(value))
+    return sizes
+
+
+def allowed_norms(right: Gradients, *, limit: float, sizes: Mapping[str, float]) -> dict[str, float]:
+    """By parameter, the norm that rounding may reach: `limit` of the largest size known (see above)."""
+    whole = math.sqrt(sum(float((value**2).sum()) for value in right.values()))
+    rms = whole / math.sqrt(max(1, sum(value.size for value in right.values())))
+    known = {name: max(float(np.linalg.norm(v)), rms * math.sqrt(v.size)) for name, v in right.items()}
+    return {name: limit * max(known.get(name, rms), sizes.get(name, 0.0)) for name in {*known, *sizes}}
 
 
 def compare_gradients(right: Gradients, other: Gradients, *, limit: float, sizes: Mapping[str, float]) -> list[Apart]:
@@ -78,18 +147,15 @@ def compare_gradients(right: Gradients, other: Gradients, *, limit: float, sizes
         limit: relative rounding of a sum, see `rounding_limit`.
         sizes: by parameter, the norms of what was summed to get its gradient, where more is known than the result.
     """
-    names = sorted({*right, *other})
-    whole = math.sqrt(sum(float((value**2).sum()) for value in right.values()))
-    num_entries = sum(value.size for value in right.values())
-    found, allowed_squares = [], 0.0
-    for name in names:
-        shape = right.get(name, other.get(name, np.zeros(0))).shape
-        a, b = (side.get(name, np.zeros(shape)) for side in (right, other))
-        size = max(float(np.linalg.norm(a)), sizes.get(name, 0.0), whole * math.sqrt(a.size / num_entries))
-        allowed_squares += (limit * size) ** 2
-        if max(np.linalg.norm(a), np.linalg.norm(b)) > limit * size:
-            found.append(_apart(name, a, b, limit * size))
-    found.append(whole_apart(right, other, allowed=math.sqrt(allowed_squares)))
+    blank = {name: np.zeros_like(value) for name, value in other.items()}
+    right = {**blank, **right}
+    allowed = allowed_norms(right, limit=limit, sizes=sizes)
+    found = []
+    for name, a in sorted(right.items()):
+        b = other.get(name, np.zeros_like(a))
+        if max(np.linalg.norm(a), np.linalg.norm(b)) > allowed[name]:
+            found.append(_apart(name, a, b, allowed[name]))
+    found.append(whole_apart(right, other, allowed=math.sqrt(sum(allowed[name] ** 2 for name in right))))
     return sorted(found, key=lambda apart: -apart.error / apart.limit if apart.limit else 0.0)
 
 
@@ -120,6 +186,13 @@ def _apart(name: str, a: FloatArray, b: FloatArray, allowed: float) -> Apart:
 
 
 def rolled(right: Gradients) -> dict[str, FloatArray]:
-    """Wrong gradients: each entry stands in its neighbour's place; one that is the same everywhere is negated."""
-    moved = {name: np.roll(value.ravel(), 1).reshape(value.shape) for name, value in right.items()}
-    return {name: -value if np.allclose(value, moved[name]) else moved[name] for name, value in right.items()}
+    """Wrong gradients: each entry stands in its neighbour's place; one that is nearly the same then is negated.
+
+    >>> rolled({"a": np.array([1.0, 2.0]), "b": np.array([1.0, 1.0])})
+    {'a': array([2., 1.]), 'b': array([-1., -1.])}
+    """
+    wrong = {}
+    for name, value in right.items():
+        moved = np.roll(value.ravel(), 1).reshape(value.shape)
+        wrong[name] = -value if np.linalg.norm(moved - value) <= SAME * np.linalg.norm(value) else moved
+    return wrong

@@ -309,5 +309,5 @@ def drift_shows(stated: Stated, _runs: Runs) -> Measured:
         verdict=finding(abs(found.logged - real) <= stated["close"] * real),
         truth="the repair that the report led to removed the division and the sum and kept `.module`: replicas drifted "
         "apart for a day while the dashboard looked fine",
-        where="rectest.faults.optimiser_scale.drifting_replicas; rectest.checks.parity.replicas_equal",
+        where="rectest.faults.optimiser_scale.drifting_replicas; rectest.checks.replicas_equal",
     )

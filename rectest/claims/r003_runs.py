@@ -65,7 +65,7 @@ def repair(stated: Stated, runs: Runs) -> Measured:
         verdict=finding(row.replicas_agree and not row.caught_by),
         truth="acting on the diagnosis breaks what worked: DDP's hooks never fire through `.module`: the manual sum "
         "was the only synchronisation there was",
-        where="rectest.faults.parallel:never_reduced, rectest.checks.parity",
+        where="rectest.faults.variants, rectest.checks.parity",
     )
 
 

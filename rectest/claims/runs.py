@@ -105,7 +105,8 @@ def on_ranks(*, sys_path: Sequence[str]) -> MeasureRanks:
     """Measure on real processes, by `rectest.faults.parallel`."""
 
     def measure(system: str, num_ranks: int, names: Sequence[str]) -> Sequence[ParallelRow]:
-        from rectest.faults.parallel import VARIANTS, parallel_table
+        from rectest.faults.parallel import parallel_table
+        from rectest.faults.variants import VARIANTS
         from rectest.training.launch import Launch
 
         known = {variant.name: variant for variant in VARIANTS}

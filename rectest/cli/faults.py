@@ -69,24 +69,34 @@ def matrix(
 
 @app.command()
 def parallel(
-    system: Annotated[str, typer.Option(metavar="NAME", help="System whose gradients are compared.")] = "gram_c",
+    system: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="System whose gradients are compared; all by default.")
+    ] = None,
     ranks: Annotated[list[int] | None, typer.Option(min=2, help="Number of processes; 2 and 4 by default.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda; several ranks share a GPU where there are fewer.")] = "cpu",
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table for documents.")] = False,
 ) -> None:
-    """Train one step on several processes in every way of report 003 and beyond, against one process.
+    """Train one step on several processes in every way, right and wrong, against one process on the same batch.
 
-    Prints scale, cosine and error of the net gradient; exit code 1 for a fault that no check sees or a false alarm.
+    Prints scale, cosine and error of the net gradient and the cause that is named; exit code 1 for a fault that no
+    check sees, a wrong cause or a false alarm.
     """
-    from rectest.faults.parallel import parallel_table
+    from rectest.faults.parallel import COLUMNS, ParallelRow, parallel_markdown, parallel_spec, parallel_table
+    from rectest.systems.registry import SYSTEMS
 
-    rows = parallel_table(system, tuple(ranks or (2, 4)))
-    console = make_console()
-    columns = ["variant", "ranks", "scale", "cosine", "error", "replicas agree", "verdict"]
-    print_table(console, columns, [row.cells() for row in rows], numbers=columns[1:5])
-    for name, cause in {row.variant.name: row.cause for row in rows if row.cause}.items():
-        console.print(f"{name}: {cause}", soft_wrap=True)
-    wrong = [f"{row.variant.name} on {row.world_size} ranks: {row.verdict}" for row in rows if row.verdict.isupper()]
-    for line in wrong:
-        console.print(line, soft_wrap=True)
+    console, rows = make_console(), list[ParallelRow]()
+    for name in system or SYSTEMS:
+        rows += parallel_table(parallel_spec(name, device=device), tuple(ranks or (2, 4)))
+    if markdown:
+        typer.echo(parallel_markdown(rows))
+    else:
+        print_table(console, list(COLUMNS), [row.cells() for row in rows], numbers=list(COLUMNS[2:6]))
+        for name, cause in {row.variant.name: row.cause for row in rows}.items():
+            console.print(f"{name}: {cause.sentence}", soft_wrap=True)
+    wrong = [row for row in rows if row.verdict.isupper()]
+    for row in wrong:
+        where = f"{row.variant.name} of {row.system} on {row.world_size} ranks"
+        console.print(f"{where}: {row.verdict}: {', '.join(row.caught_by) or 'nothing'} red", soft_wrap=True)
     if wrong:
         raise typer.Exit(1)
 

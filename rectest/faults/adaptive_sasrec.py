@@ -160,7 +160,7 @@ class _PositivesAsNegatives(AdaptiveSASRec):
         for batch in super().batches(data, seeds):
             hit = torch.from_numpy(rng.random(tuple(batch.inputs["positives"].shape)) < 0.25)
             negatives = torch.where(hit, batch.inputs["positives"], batch.negatives["items"])
-            yield Batch(inputs=batch.inputs, negatives={"items": negatives})
+            yield dataclasses.replace(batch, negatives={"items": negatives})
 
 
 def positives_as_negatives(system: System[Any]) -> System[Any]:

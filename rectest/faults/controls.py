@@ -91,16 +91,18 @@ def reversed_batches(system: System[Any]) -> System[Any]:
     class Reversed(kind):  # type: ignore[misc]
         def batches(self, data: Any, seeds: SeedPlan) -> Iterator[Batch]:
             for batch in super().batches(data, seeds):
-                size = len(next(iter(batch.inputs.values())))
-                yield Batch(inputs=_flipped(batch.inputs, size), negatives=_flipped(batch.negatives, size))
+                yield dataclasses.replace(
+                    batch, inputs=_flipped(batch.inputs, batch), negatives=_flipped(batch.negatives, batch)
+                )
 
     flipping: System[Any] = Reversed(system.config)
     return flipping
 
 
-def _flipped(tensors: Mapping[str, Tensor], num_rows: int) -> dict[str, Tensor]:
+def _flipped(tensors: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
     """What has one entry for each row of the batch is turned round; what all rows share is left."""
-    return {name: value.flip(0) if len(value) == num_rows else value for name, value in tensors.items()}
+    own = {name for name, v in tensors.items() if v.dim() > 0 and len(v) == batch.num_rows} - batch.shared
+    return {name: value.flip(0) if name in own else value for name, value in tensors.items()}
 
 
 def other_adam_kernel(system: System[Any]) -> System[Any]:

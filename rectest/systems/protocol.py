@@ -71,13 +71,31 @@ class Batch:
 
     inputs: Mapping[str, Tensor]
     negatives: Mapping[str, Tensor] = field(default_factory=dict)
+    shared: frozenset[str] = frozenset()
+    """Names of tensors without a row for each sample: whoever trains on some rows of the batch needs them whole."""
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""
-        return Batch(
-            inputs={name: value.to(device) for name, value in self.inputs.items()},
-            negatives={name: value.to(device) for name, value in self.negatives.items()},
+        return self._mapped(lambda _name, value: value.to(device))
+
+    @property
+    def num_rows(self) -> int:
+        """Samples: the first dimension of the first input that has a row for each (a step number has none)."""
+        for name, value in self.inputs.items():
+            if value.dim() > 0 and name not in self.shared:
+                return len(value)
+        msg = f"a batch needs an input with a row for each sample; found {', '.join(self.inputs) or 'none'}, all shared"
+        raise ValueError(msg)
+
+    def rows(self, start: int, stop: int) -> Batch:
+        """The batch of some samples; tensors that are shared, or have no dimension, stay whole."""
+        return self._mapped(lambda name, v: v if v.dim() == 0 or name in self.shared else v[start:stop])
+
+    def _mapped(self, change: Callable[[str, Tensor], Tensor]) -> Batch:
+        inputs, negatives = (
+            {name: change(name, value) for name, value in side.items()} for side in (self.inputs, self.negatives)
         )
+        return Batch(inputs=inputs, negatives=negatives, shared=self.shared)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +204,20 @@ class System(ABC, Generic[DataT]):
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Named scalar losses; ``total`` is the one that is differentiated."""
 
+    def total(self, model: nn.Module, losses: Mapping[str, Tensor]) -> Tensor:
+        """What is differentiated, of the mean losses that `loss_terms` names: affine in each of them.
+
+        Ranks that share a batch scale the means of their shares before this, so that the shares add up to the whole.
+        """
+        return losses["total"]
+
+    def loss_terms(self, batch: Batch) -> dict[str, float]:
+        """By name, the losses that `total` is made of, and how many terms of `batch` each is a mean over.
+
+        By default the total itself, a mean over rows. A component that does not train on this batch is left out.
+        """
+        return {"total": float(batch.num_rows)}
+
     @abstractmethod
     def eval_set(self, data: DataT, split: str) -> EvalSet:
         """The users of ``valid`` or ``test``. Calling it twice gives the same set."""
@@ -265,6 +297,9 @@ class System(ABC, Generic[DataT]):
     def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """Adam at the configured learning rate over every parameter."""
         return torch.optim.Adam(model.parameters(), lr=self.config.learning_rate)
+
+    def set_rates(self, optimizer: torch.optim.Optimizer) -> None:
+        """Set the learning rates of the next step, where they follow a schedule; a system's own `step` calls it."""
 
     def step(self, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str, Tensor]:
         """One optimizer step; returns the losses it was taken on. Gradients stay readable afterwards."""

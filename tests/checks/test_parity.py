@@ -2,206 +2,160 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from fixtures.records import find, make_environment, red_checks
-from rectest.checks.parity import gradient_parity, replicas_equal
+from fixtures.parity_faults import CONTROLS, FAULTS, case_of
+from fixtures.parity_records import PARAMETERS, TABLE, make_case, make_parity_records, times
+from fixtures.records import edit_array, edit_facts, find, red_checks
+from rectest.checks.cause import find_cause
+from rectest.checks.parity import gradient_parity
 from rectest.checks.result import Verdict
-from rectest.record import RunRecord, RunSpec
 
-NAMES = ("item.weight", "tower.bias")
-SHAPES = ((20, 4), (6,))
-NUM_TERMS = 64
+CHECKS = ["parity/gradient", "parity/scale", "parity/direction", "parity/rows"]
 
 
-def local_gradients(world_size: int, num_micro: int = 1) -> np.ndarray[Any, Any]:
-    """[ranks, micro-batches] of gradients, each a dict, around a common one."""
-    rng = np.random.default_rng(5)
-    common = {n: rng.normal(size=s) for n, s in zip(NAMES, SHAPES, strict=True)}
-    made = [
-        [{n: common[n] + rng.normal(size=common[n].shape) for n in NAMES} for _ in range(num_micro)]
-        for _ in range(world_size)
-    ]
-    return np.array(made, dtype=object)
+def results_of(fault: str, world_size: int = 2, seed: int = 0):
+    _, needed, plant = FAULTS[fault]
+    return gradient_parity(*plant(case_of(world_size, seed, **needed)))
 
 
-def mean_of(parts: Any) -> dict[str, np.ndarray[Any, Any]]:
-    return {n: np.mean([part[n] for part in np.ravel(parts)], axis=0) for n in NAMES}
+@pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.parametrize("world_size", [2, 3, 4])
+def test_controls_are_green(name, world_size):
+    case = case_of(world_size, 0, **CONTROLS[name])
+
+    results = gradient_parity(*case.records(case.summed()))
+
+    assert [result.check for result in results] == CHECKS
+    assert red_checks(results) == set()
 
 
-def times(gradients: dict[str, Any], factor: float) -> dict[str, Any]:
-    return {name: factor * value for name, value in gradients.items()}
-
-
-def record(
-    gradient: dict[str, Any],
-    *,
-    rank: int = 0,
-    world_size: int = 1,
-    local: dict[str, Any] | None = None,
-    accumulation: int = 1,
-    digests: np.ndarray[Any, Any] | None = None,
-) -> RunRecord:
-    arrays = {f"grad/{name}": np.float32(value) for name, value in gradient.items()}
-    arrays |= {f"local/{name}": np.float32(value) for name, value in (local or {}).items()}
-    if digests is None:
-        digests = np.arange(3 * len(NAMES) * 2, dtype=np.uint64).reshape(3, len(NAMES), 2)
-    job = {"num_micro": None, "reduction": {"accumulation": accumulation}}
-    parallel = {"rank": rank, "world_size": world_size, "loss_terms": [NUM_TERMS / world_size], "job": job}
-    return RunRecord(
-        spec=RunSpec(system="toy"),
-        environment=make_environment(),
-        arrays={**arrays, "replicas/tensors": digests},
-        facts={"parallel": parallel, "replicas": {"names": list(NAMES)}},
-    )
-
-
-def judged(wrong: Any, *, world_size: int = 2, num_micro: int = 1) -> tuple[list[Any], list[RunRecord]]:
-    """Results where `wrong(local gradients)` gives what each rank has."""
-    local = local_gradients(world_size, num_micro)
-    found = wrong(local)
-    ranks = [
-        record(found[r], rank=r, world_size=world_size, local=mean_of(local[r]), accumulation=num_micro)
-        for r in range(world_size)
-    ]
-    return gradient_parity(record(mean_of(local)), ranks), ranks
-
-
-@pytest.mark.parametrize("world_size", [2, 4])
-def test_the_average_is_green(world_size):
-    results, ranks = judged(lambda local: [mean_of(local)] * world_size, world_size=world_size)
-
-    assert [result.check for result in results] == ["parity/gradient", "parity/scale", "parity/direction"]
-    assert red_checks([*results, *replicas_equal(ranks)]) == set()
-
-
-@pytest.mark.parametrize(
-    ("factor", "world_size", "cause"),
-    [
-        (2.0, 2, "2 times: summed over ranks"),
-        (4.0, 4, "4 times: summed over ranks"),
-        (16.0, 4, "16 times: summed over ranks where an average was due, twice"),
-        (0.25, 4, "1/4 times: divided by the number of ranks"),
-        (0.75, 2, "0.75 times: micro-batches are divided by another number"),
-    ],
+@settings(max_examples=50, deadline=None)
+@given(
+    world_size=st.integers(1, 4),
+    num_micro=st.integers(1, 4),
+    seed=st.integers(0, 10**6),
+    uneven=st.booleans(),
+    uneven_terms=st.booleans(),
 )
-def test_a_factor_is_red_in_scale_alone_and_named(factor, world_size, cause):
-    results, _ = judged(lambda local: [times(mean_of(local), factor)] * world_size, world_size=world_size)
+def test_shares_that_add_up_are_green(world_size, num_micro, seed, uneven, uneven_terms):
+    case = case_of(world_size, seed, num_micro=num_micro, uneven=uneven, uneven_terms=uneven_terms)
 
-    assert red_checks(results) == {"parity/gradient", "parity/scale"}
-    assert cause in find(results, "parity/scale").detail
-    assert find(results, "parity/scale").figure.startswith(f"{factor:g} times")
+    assert red_checks(gradient_parity(*case.records(case.summed()))) == set()
+
+
+@pytest.mark.parametrize("fault", [name for name, (cause, _, _) in FAULTS.items() if cause != "random_loss"])
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_every_fault_is_red_and_says_why(fault, world_size):
+    _, needed, plant = FAULTS[fault]
+    single, ranks = plant(case_of(world_size, 1, **needed))
+
+    results = gradient_parity(single, ranks)
+    sentence = find_cause(single, ranks).sentence
+
+    assert red_checks(results)
+    assert {result.detail for result in results if result.red} == {sentence}
+
+
+@pytest.mark.parametrize(("fault", "scale"), [("summed", "2"), ("divided", "0.5"), ("any_factor", "0.37")])
+def test_a_factor_is_red_in_scale_and_not_in_direction(fault, scale):
+    results = results_of(fault)
+
+    assert red_checks(results) == {"parity/gradient", "parity/scale", "parity/rows"}
+    assert find(results, "parity/scale").figure == f"{scale} times the gradient of one process"
     assert find(results, "parity/direction").detail == ""
 
 
-def test_local_gradients_are_red_and_named():
-    results, _ = judged(lambda local: [mean_of(part) for part in local])
+def test_one_table_scaled_otherwise_is_named():
+    results = results_of("table_divided")
 
-    assert "parity/direction" in red_checks(results)
-    assert "never reduced" in find(results, "parity/gradient").detail
-
-
-def test_a_reduction_inside_the_accumulation_is_red_and_named():
-    def inside(local):
-        sums = dict.fromkeys(NAMES, 0)
-        for micro in range(4):
-            each = mean_of(local[:, micro])
-            sums = {name: 2 * sums[name] + each[name] / 4 for name in NAMES}
-        return [sums, sums]
-
-    results, _ = judged(inside, num_micro=4)
-
-    assert red_checks(results) == {"parity/gradient", "parity/scale", "parity/direction"}
-    assert "reduced inside the accumulation" in find(results, "parity/direction").detail
+    assert "item.weight: 0.5 times" in find(results, "parity/scale").worst
 
 
-def test_wrong_shares_are_red_in_direction():
-    def unweighed(local):
-        return [{n: (3 * local[0, 0][n] + local[1, 0][n]) / 4 for n in NAMES}] * 2
-
-    results, _ = judged(unweighed)
-
-    assert {"parity/gradient", "parity/direction"} <= red_checks(results)
-    assert "weighed by other than their loss terms" in find(results, "parity/direction").detail
+def test_a_gradient_that_is_missing_on_the_ranks_is_red():
+    assert TABLE in find(results_of("unused"), "parity/gradient").worst
 
 
-def test_one_table_scaled_otherwise_is_found():
-    def one_table(local):
-        mean = mean_of(local)
-        return [{**mean, "tower.bias": mean["tower.bias"] * 1.001}] * 2
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), data=st.data())
+def test_one_per_cent_in_one_row_is_red_and_the_row_is_named(seed, data):
+    single, ranks = make_parity_records(2, seed=seed)
+    held = np.flatnonzero(single[f"grad/{TABLE}"].any(axis=1)).tolist()
+    row = data.draw(st.sampled_from(held))
+    holders = [str(r) for r, record in enumerate(ranks) if record[f"local/0/{TABLE}"][row].any()]
+    ranks[1] = edit_array(ranks[1], f"grad/{TABLE}", lambda v: v.__setitem__(row, v[row] * np.float32(1.01)))
 
-    results, _ = judged(one_table)
+    result = find(gradient_parity(single, ranks), "parity/rows")
 
-    assert "parity/scale" in red_checks(results)
-    assert "tower.bias" in find(results, "parity/scale").worst
+    assert result.red
+    assert result.worst.startswith(f"rank 1, row {row} of {TABLE} (in the share of ranks {', '.join(holders)})")
+    assert result.outside.startswith("1 of 30 rows")
 
 
-def test_a_gradient_that_is_missing_on_a_rank_is_red():
-    results, _ = judged(lambda local: [{"item.weight": mean_of(local)["item.weight"]}] * 2)
+def test_a_row_outside_the_batch_that_is_touched_is_red_however_little():
+    single, ranks = make_parity_records(2)
+    ranks[0] = edit_array(ranks[0], f"grad/{TABLE}", lambda v: v.__setitem__((0, 0), 1e-20))
 
-    assert "tower.bias" in find(results, "parity/gradient").worst
+    results = gradient_parity(single, ranks)
+
+    assert red_checks(results) == {"parity/rows"}
+    assert f"row 0 of {TABLE} (in no share)" in find(results, "parity/rows").worst
+    assert "absent from the batch" in find(results, "parity/rows").detail
+
+
+def test_models_without_tables_have_no_result_of_rows():
+    single, ranks = (make_parity_records(2)[0], make_parity_records(2)[1])
+    plain = [edit_facts(record, "tables", value={}) for record in (single, *ranks)]
+
+    assert [result.check for result in gradient_parity(plain[0], plain[1:])] == CHECKS[:3]
 
 
 @pytest.mark.parametrize(
-    ("single", "problem"),
+    ("change", "problem"),
     [
-        ({n: np.zeros(s) for n, s in zip(NAMES, SHAPES, strict=True)}, "zero everywhere"),
-        ({n: np.full(s, np.nan) for n, s in zip(NAMES, SHAPES, strict=True)}, "not finite"),
-        ({}, "no gradient"),
-        ({"item.weight": np.ones(3)}, "another shape"),
+        (
+            lambda r: r.with_arrays(**{f"grad__{n}": np.zeros_like(r[f"grad/{n}"]) for n in PARAMETERS}),
+            "zero everywhere",
+        ),
+        (
+            lambda r: r.with_arrays(**{f"grad__{n}": np.full_like(r[f"grad/{n}"], np.nan) for n in PARAMETERS}),
+            "not finite",
+        ),
+        (lambda r: r.with_arrays(**{f"grad__{n}": None for n in PARAMETERS}), "no gradient"),
+        (lambda r: r.with_arrays(**{f"grad__{TABLE}": np.ones((3, 6))}), "another shape"),
+        (lambda r: edit_facts(r, "parallel", "random_loss", value=True), "came out differently twice"),
     ],
 )
-def test_what_cannot_be_compared_is_not_green(single, problem):
-    right = mean_of(local_gradients(2))
+def test_what_cannot_be_compared_is_not_green(change, problem):
+    single, ranks = make_parity_records(2)
 
-    results = gradient_parity(record(single), [record(right), record(right)])
+    results = gradient_parity(change(single), ranks)
 
     assert {result.verdict for result in results} == {Verdict.NOT_MEASURED}
     assert problem in results[0].figure
+    assert problem in find_cause(change(single), ranks).sentence
+    assert {result.verdict for result in gradient_parity(single, [])} == {Verdict.NOT_MEASURED}
 
 
 def test_a_limit_that_a_wrong_gradient_would_pass_is_refused():
     """In half precision with a gradient that is nearly the same everywhere, the control passes: nothing is measured."""
-    flat = {n: np.full(s, 1.0) + 1e-3 * np.arange(np.prod(s)).reshape(s) for n, s in zip(NAMES, SHAPES, strict=True)}
+    case = make_case(2)
+    flat = {n: (1 + 1e-3 * np.arange(v.size)).reshape(v.shape).astype(v.dtype) for n, v in case.single.items()}
 
-    results = gradient_parity(record(flat), [record(flat), record(flat)], dtype="bfloat16")
+    results = gradient_parity(*case.records(flat, single=flat), dtype="bfloat16")
 
     assert {result.verdict for result in results} == {Verdict.NOT_MEASURED}
     assert "moved by one place would pass too" in results[0].figure
 
 
-@pytest.mark.parametrize(
-    ("step", "worst", "why"),
-    [(0, "at the start, first tower.bias", "start apart"), (2, "after step 2, first tower.bias", "model of its own")],
-)
-def test_replicas_that_part_are_named_with_step_and_tensor(step, worst, why):
-    right = mean_of(local_gradients(2))
-    first, second = record(right), record(right, rank=1)
-    moved = second["replicas/tensors"].copy()
-    moved[step:, 1] += np.uint64(1)
+def test_the_dtype_of_the_records_sets_the_limit():
+    case = make_case(2)
+    single, ranks = case.records(times(case.summed(), 1 + 1e-6), facts={"dtype": "float64"})
 
-    (result,) = replicas_equal([first, record(right, rank=1, digests=moved)])
-
-    assert result.red
-    assert worst in result.worst
-    assert why in result.detail
-    assert not replicas_equal([first, second])[0].red
-
-
-def test_replicas_that_start_apart_are_the_cause():
-    right = mean_of(local_gradients(2))
-    other = np.arange(12, dtype=np.uint64).reshape(3, 2, 2) + np.uint64(1)
-
-    results = gradient_parity(record(right), [record(times(right, 0.7)), record(times(right, 0.7), digests=other)])
-
-    assert "start with different weights" in find(results, "parity/gradient").detail
-
-
-def test_one_rank_has_no_replicas():
-    right = mean_of(local_gradients(1))
-
-    assert replicas_equal([record(right)])[0].verdict == Verdict.NOT_MEASURED
-    assert replicas_equal([])[0].verdict == Verdict.NOT_MEASURED
+    assert "parity/scale" in red_checks(gradient_parity(single, ranks))
+    assert red_checks(gradient_parity(single, ranks, dtype="float32")) == set()
+    with pytest.raises(ValueError, match="dtype must be one of"):
+        gradient_parity(single, ranks, dtype="int8")

@@ -7,14 +7,16 @@ import pytest
 import rectest.faults.matrix
 import rectest.faults.parallel
 import rectest.training.launch
+from rectest.checks.cause import Cause
 from rectest.checks.result import CheckResult, Verdict
 from rectest.cli import main
 from rectest.errors import ChildFailed
 from rectest.faults.controls import Control
 from rectest.faults.fault import Fault
 from rectest.faults.matrix import Row, all_faults
-from rectest.faults.parallel import Variant
-from rectest.systems.gram_c.runner import PLAIN
+from rectest.faults.parallel import ParallelRow
+from rectest.faults.variants import Variant
+from rectest.training.ranks import RanksJob
 
 FAULT = Fault(name="broken", plant="a.b:c", system="comirec", turns_red=("purity",), about="it is wrong")
 CONTROL = Control(name="clean", system="comirec", about="nothing is wrong")
@@ -100,33 +102,52 @@ class TestParallel:
 
     @pytest.fixture
     def table_of(self, monkeypatch):
-        def fake(*verdicts):
-            rows = [SimpleRow(verdict) for verdict in verdicts]
-            monkeypatch.setattr(rectest.faults.parallel, "parallel_table", lambda *_: rows)
+        def fake(*rows):
+            def table(spec, *_):
+                return [row_of(spec, verdict) for verdict in rows]
+
+            monkeypatch.setattr(rectest.faults.parallel, "parallel_table", table)
 
         return fake
 
     def test_green_rows_are_green(self, table_of, capsys):
         table_of("green", "caught")
 
-        assert run("parallel") == 0
-        assert "because of caught" in capsys.readouterr().out
+        assert run("parallel", "--system", "comirec") == 0
+        assert "variant_caught: because never_reduced" in capsys.readouterr().out
 
-    @pytest.mark.parametrize("verdict", ["HOLE", "ALARM"])
-    def test_a_hole_or_an_alarm_is_an_exit_code(self, table_of, capsys, verdict):
+    @pytest.mark.parametrize("verdict", ["HOLE", "ALARM", "CAUSE"])
+    def test_a_hole_an_alarm_and_a_wrong_cause_are_an_exit_code(self, table_of, capsys, verdict):
         table_of("green", verdict)
 
-        assert run("parallel", "--ranks", "2") == 1
-        assert f"variant_{verdict} on 2 ranks: {verdict}" in capsys.readouterr().out
+        assert run("parallel", "--system", "comirec", "--ranks", "2") == 1
+        assert f"variant_{verdict} of comirec on 2 ranks: {verdict}" in capsys.readouterr().out
+
+    def test_the_table_for_documents_counts_systems(self, table_of, capsys):
+        table_of("caught")
+
+        assert run("parallel", "--system", "comirec", "--system", "gear", "--markdown") == 0
+        assert "| `variant_caught` | 2, 1.000 | `never_reduced` | 2 of 2 systems |" in capsys.readouterr().out
 
 
-class SimpleRow:
-    """What the command reads of a row."""
-
-    def __init__(self, verdict):
-        self.verdict, self.world_size = verdict, 2
-        self.variant = Variant(name=f"variant_{verdict}", about="it", reduction=PLAIN)
-        self.cause = "" if verdict == "green" else f"because of {verdict}"
-
-    def cells(self):
-        return [self.variant.name, "2", "1", "1.0000", "0", "yes", self.verdict]
+def row_of(spec, verdict):
+    """A row with this verdict."""
+    red = verdict in ("caught", "ALARM", "CAUSE")
+    fault = verdict not in ("green", "ALARM")
+    turns_red = ("parity/scale",) if fault else ()
+    result = CheckResult(check="parity/scale", subject="x", verdict=Verdict.FAIL if red else Verdict.PASS, figure="")
+    expected = {"green": "right", "CAUSE": "unknown"}.get(verdict, "never_reduced")
+    named = "right" if verdict == "green" else "never_reduced"
+    row = ParallelRow(
+        variant=Variant(name=f"variant_{verdict}", about="it", job=RanksJob(), turns_red=turns_red, cause=expected),
+        system=spec.system,
+        world_size=2,
+        scale=2.0,
+        cosine=1.0,
+        error=1.0,
+        replicas_agree=True,
+        cause=Cause(name=named, sentence=f"because {named}"),
+        results=(result,),
+    )
+    assert row.verdict == verdict
+    return row

@@ -10,7 +10,7 @@ Shapes: B batch, L sequence, D embedding, V items, C candidates, U users.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
@@ -100,18 +100,32 @@ class AdaptiveSASRec(System[SASRecData]):
         )
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Mean BCE-with-logits of positives (label 1) plus that of negatives (0), over real positions only."""
+        """Mean BCE-with-logits of positives (label 1) plus that of negatives (0), over real positions only.
+
+        Both are 0 where no position is real.
+        """
         sasrec = cast(SASRec, model)
         positives_BL, negatives_BL = batch.inputs["positives"], batch.negatives["items"]
         sasrec.negative_popularity = relative_popularity(negatives_BL, sasrec.counts_V)
         states_BLD = sasrec(batch.inputs["sequence"])
         sasrec.last_states_BD = states_BLD[:_PROBES, -1].detach()
         real_BL = (positives_BL != 0).to(states_BLD.dtype)
+        num_real = real_BL.sum().clamp_min(1.0)
         positive, negative = (
-            (functional.softplus(sign * _logits(sasrec, states_BLD, items_BL)) * real_BL).sum() / real_BL.sum()
+            (functional.softplus(sign * _logits(sasrec, states_BLD, items_BL)) * real_BL).sum() / num_real
             for sign, items_BL in ((-1.0, positives_BL), (1.0, negatives_BL))
         )
-        return {"total": positive + negative, "positive": positive, "negative": negative}
+        means = {"positive": positive, "negative": negative}
+        return {"total": self.total(sasrec, means), **means}
+
+    def total(self, model: nn.Module, losses: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002  no weight is learned
+        """The sum of both losses."""
+        return losses["positive"] + losses["negative"]
+
+    def loss_terms(self, batch: Batch) -> dict[str, float]:
+        """Each real position has one positive and one negative."""
+        num_real = float((batch.inputs["positives"] != 0).sum())
+        return {"positive": num_real, "negative": num_real}
 
     def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """Adam with the betas of the original (0.9, 0.98)."""

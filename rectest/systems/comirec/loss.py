@@ -18,7 +18,13 @@ __all__ = ["sampled_softmax"]
 
 
 def sampled_softmax(
-    user_BD: Tensor, table_VD: Tensor, target_B: Tensor, *, negative_S: Tensor, log_expected_V: Tensor
+    user_BD: Tensor,
+    table_VD: Tensor,
+    target_B: Tensor,
+    *,
+    negative_S: Tensor,
+    log_expected_V: Tensor,
+    sparse: bool = False,
 ) -> Tensor:
     """Mean cross-entropy of each row's target among the target and the negatives; a scalar.
 
@@ -28,9 +34,11 @@ def sampled_softmax(
         target_B: the item that each user went on to.
         negative_S: distinct sampled items, the same for every row.
         log_expected_V: log of how often each class is expected among the negatives.
+        sparse: give the table a sparse gradient, of the rows that were read.
     """
-    target_logit_B = (user_BD * F.embedding(target_B, table_VD)).sum(dim=1) - log_expected_V[target_B]
-    negative_logit_BS = user_BD @ F.embedding(negative_S, table_VD).T - log_expected_V[negative_S]
+    target_BD, negative_SD = (F.embedding(ids, table_VD, sparse=sparse) for ids in (target_B, negative_S))
+    target_logit_B = (user_BD * target_BD).sum(dim=1) - log_expected_V[target_B]
+    negative_logit_BS = user_BD @ negative_SD.T - log_expected_V[negative_S]
     accidental_BS = negative_S[None, :] == target_B[:, None]
     negative_logit_BS = negative_logit_BS.masked_fill(accidental_BS, -torch.inf)
     logits_BC = torch.cat([target_logit_B[:, None], negative_logit_BS], dim=1)

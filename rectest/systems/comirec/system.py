@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -125,7 +125,7 @@ class ComiRec(System[UserData]):
         length = self.config.history_length
         for position, negatives in zip(self.positions(data, seeds), self.negatives(data, seeds), strict=True):
             inputs = training_inputs(data.sequences, position, history_length=length)
-            yield Batch(inputs=inputs, negatives=negatives)
+            yield Batch(inputs=inputs, negatives=negatives, shared=frozenset(negatives))
 
     def positions(self, data: UserData, seeds: SeedPlan) -> Iterator[Position]:
         """Which users are trained on, and where their sequences are cut."""
@@ -152,6 +152,7 @@ class ComiRec(System[UserData]):
             target_B,
             negative_S=batch.negatives["item"],
             log_expected_V=batch.negatives["log_expected"],
+            sparse=cast(UserModel, model).item.sparse,
         )
         return {"total": loss}
 

@@ -124,15 +124,29 @@ class GEAR(System[GEARData]):
             gear.leak = gear.future_leak(*(values[:_PROBED] for values in known))
         behaviour_BLD, item_BLD = gear(*known)
         items = cross_entropy(gear.item_logits(behaviour_BLD), targets_BL)
-        next_BL = torch.where(inputs["items"][:, :-1] != 0, inputs["behaviours"][:, 1:], 0)
-        behaviours = cross_entropy(gear.behaviour_logits(item_BLD), next_BL)
-        return {"total": items + self.config.alpha * behaviours, "items": items, "behaviours": behaviours}
+        behaviours = cross_entropy(gear.behaviour_logits(item_BLD), self.behaviour_targets(inputs))
+        means = {"items": items, "behaviours": behaviours}
+        return {"total": self.total(gear, means), **means}
+
+    def total(self, model: nn.Module, losses: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002  alpha is a setting
+        """The loss of the items plus `alpha` times that of the behaviours."""
+        total: Tensor = losses["items"] + self.config.alpha * losses["behaviours"]
+        return total
+
+    def loss_terms(self, batch: Batch) -> dict[str, float]:
+        """The predicted items, and the behaviours that come after an item."""
+        targets = {"items": self.item_targets(batch.inputs), "behaviours": self.behaviour_targets(batch.inputs)}
+        return {name: float((targets_BL != 0).sum()) for name, targets_BL in targets.items()}
 
     def item_targets(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """[B, L] the item to be predicted from each behaviour; 0 is no prediction."""
         if not self.config.predict_only_target:
             return inputs["items"]
         return torch.where(inputs["target_rows"], inputs["items"], 0)
+
+    def behaviour_targets(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """[B, L-1] the behaviour to be predicted from each item but the last; 0 is no prediction."""
+        return torch.where(inputs["items"][:, :-1] != 0, inputs["behaviours"][:, 1:], 0)
 
     def eval_set(self, data: GEARData, split: str) -> EvalSet:
         """All users with enough rows; ``valid`` asks for the second last row, ``test`` for the last.

@@ -26,14 +26,7 @@ def planned_rate(step: int, *, num_steps: int, warmup: float) -> float:
 
 def micro_batches(batch: Batch, size: int) -> list[Batch]:
     """A batch in parts of at most `size` rows, in order."""
-    num = len(next(iter(batch.inputs.values())))
-    return [
-        Batch(
-            inputs={name: value[start : start + size] for name, value in batch.inputs.items()},
-            negatives={name: value[start : start + size] for name, value in batch.negatives.items()},
-        )
-        for start in range(0, num, size)
-    ]
+    return [batch.rows(start, start + size) for start in range(0, batch.num_rows, size)]
 
 
 def accumulate(

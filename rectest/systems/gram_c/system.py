@@ -174,13 +174,19 @@ class GramCSystem(System[GramCData]):
             yield Batch(inputs=data.collator(part.samples, part.newest, rows))
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Mean cross-entropy of the tokens of the targets' ids, ends included."""
+        """Mean cross-entropy of the tokens of the targets' ids, ends included; 0 where there is none."""
         gram = cast(GramC, model)
         logits_BMO = gram(dict(batch.inputs))
         targets_BM = batch.inputs["target_ids"]
         wanted_BM = torch.where(targets_BM == IGNORED, IGNORED, targets_BM - END)
-        total = functional.cross_entropy(logits_BMO.flatten(0, 1), wanted_BM.flatten(), ignore_index=IGNORED)
-        return {"total": total}
+        total = functional.cross_entropy(
+            logits_BMO.flatten(0, 1), wanted_BM.flatten(), ignore_index=IGNORED, reduction="sum"
+        )
+        return {"total": total / (targets_BM != IGNORED).sum().clamp_min(1)}
+
+    def loss_terms(self, batch: Batch) -> dict[str, float]:
+        """The tokens of the targets' ids."""
+        return {"total": float((batch.inputs["target_ids"] != IGNORED).sum())}
 
     def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """AdamW with the epsilon of the original (1e-6)."""
@@ -192,7 +198,7 @@ class GramCSystem(System[GramCData]):
     def step(self, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str, Tensor]:
         """One optimizer step on all micro-batches: scheduled rate, accumulated gradient, clipped."""
         gram = cast(GramC, model)
-        self.schedule(optimizer)
+        self.set_rates(optimizer)
         optimizer.zero_grad(set_to_none=True)
         micro = micro_batches(batch, -(-self.config.batch_size // self.config.accumulation))
         losses, weight = accumulate(lambda part: self.losses(model, part), micro, self.micro_weights(micro))
@@ -203,7 +209,7 @@ class GramCSystem(System[GramCData]):
         gram.recent_share = (batch.inputs["recent_item_ids"] > 0).double().mean()
         return losses
 
-    def schedule(self, optimizer: torch.optim.Optimizer) -> None:
+    def set_rates(self, optimizer: torch.optim.Optimizer) -> None:
         """Set the rate of the next step; the number of steps taken is kept in the optimizer, as checkpoints need."""
         config = self.config
         for group in optimizer.param_groups:

@@ -202,6 +202,7 @@ def draw_batches(
         yield Batch(
             inputs={name: torch.from_numpy(value) for name, value in inputs.items()} | {"step": torch.tensor([step])},
             negatives={name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in parts.items()},
+            shared=frozenset({"step"}),
         )
 
 

@@ -17,7 +17,7 @@ from rectest.systems.ur4rec.config import UR4RecConfig
 from rectest.systems.ur4rec.memory import UserMemory
 from rectest.systems.ur4rec.retriever import Retriever
 from rectest.systems.ur4rec.sasrec import SequenceModel
-from rectest.systems.ur4rec.training import Alternation, LossWeights
+from rectest.systems.ur4rec.training import BRANCHES, Alternation, LossWeights
 
 __all__ = ["UR4Rec", "standardised"]
 
@@ -63,6 +63,8 @@ class UR4Rec(nn.Module):
         )
         self.loss_weights = LossWeights()
         self.alternation = Alternation(threshold=config.alternation_threshold, min_steps=config.alternation_steps)
+        self.trained: tuple[str, ...] = BRANCHES
+        """The components whose losses the total of the last batch was made of."""
 
     def reset(self, seeds: SeedPlan, *, embedding_std: float) -> None:
         """Draw every parameter afresh, each from a stream named after it; biases and loss weights start at zero."""

@@ -94,39 +94,52 @@ class UR4RecSystem(System[UR4RecData]):
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Both losses, and the total of those that train; the other one is computed without gradient."""
         both, step = cast(UR4Rec, model), int(batch.inputs["step"])
-        trained = self.trained_now(both, step)
+        both.trained = self.trained_now(both, step)
         losses: dict[str, Tensor] = {}
         for name, compute in (("sasrec", self.sequence_loss), ("retriever", self.retrieval_loss)):
-            with torch.set_grad_enabled(torch.is_grad_enabled() and name in trained):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and name in both.trained):
                 losses[name] = compute(both, batch)
-        return {"total": self.total(both, {name: losses[name] for name in trained}), **losses}
+        return {"total": self.total(both, losses), **losses}
+
+    def loss_terms(self, batch: Batch) -> dict[str, float]:
+        """Real places, and picked targets, of the components of the stage.
+
+        Where components alternate both are named, because the batch does not know which is active; `total` does.
+        """
+        read = {"sasrec": "positives", "retriever": "picked"}
+        trained = self.plan().trained(int(batch.inputs["step"]))
+        return {name: float((batch.inputs[read[name]] != 0).sum()) for name in trained}
 
     def sequence_loss(self, model: UR4Rec, batch: Batch) -> Tensor:
-        """BPR: mean of softplus(negative - positive) over real places and their K negatives."""
+        """BPR: mean of softplus(negative - positive) over real places and their K negatives; 0 without real places."""
         positives_BP, negatives_BPK = batch.inputs["positives"], batch.negatives["sasrec"]
         states_BPD = model.sasrec.predicting(batch.inputs["sequence"], positives_BP.shape[1])
         items_BPND = model.sasrec.item_embedding(torch.cat([positives_BP[..., None], negatives_BPK], dim=-1))
         score_BPN = (items_BPND * states_BPD[:, :, None]).sum(-1)
         real_BP = (positives_BP != 0).to(score_BPN.dtype)
         loss_BP = functional.softplus(score_BPN[..., 1:] - score_BPN[..., :1]).mean(-1)
-        return (loss_BP * real_BP).sum() / real_BP.sum()
+        return (loss_BP * real_BP).sum() / real_BP.sum().clamp_min(1.0)
 
     def retrieval_loss(self, model: UR4Rec, batch: Batch) -> Tensor:
-        """BCE-with-logits over 1 + K candidates of each picked target: label 1 for the target, 0 for the others."""
+        """Mean BCE-with-logits over 1 + K candidates of each picked target (label 1, the others 0); 0 without any."""
         picked_BR, negatives_BRK = batch.inputs["picked"], batch.negatives["retriever"]
         items_BRN = torch.cat([picked_BR[..., None], negatives_BRK], dim=-1)
         score_BRN = model.retriever(batch.inputs["users"], items_BRN.flatten(1)).view(items_BRN.shape)
         sign_N = torch.ones(items_BRN.shape[-1], device=score_BRN.device)
         sign_N[0] = -1.0
         real_BR = (picked_BR != 0).to(score_BRN.dtype)
-        return (functional.softplus(sign_N * score_BRN).mean(-1) * real_BR).sum() / real_BR.sum()
+        return (functional.softplus(sign_N * score_BRN).mean(-1) * real_BR).sum() / real_BR.sum().clamp_min(1.0)
 
-    def total(self, model: UR4Rec, losses: Mapping[str, Tensor]) -> Tensor:
-        """The loss that is differentiated: one loss as it is, two by their learned weights or, without, their sum."""
-        if len(losses) > 1 and self.config.uncertainty_weighting:
-            weighted: Tensor = model.loss_weights(losses)
+    def total(self, model: nn.Module, losses: Mapping[str, Tensor]) -> Tensor:
+        """Of the components that trained on the last batch: one loss as it is, two by their learned weights or,
+        without, their sum.
+        """
+        both = cast(UR4Rec, model)
+        trained = {name: losses[name] for name in both.trained}
+        if len(trained) > 1 and self.config.uncertainty_weighting:
+            weighted: Tensor = both.loss_weights(trained)
             return weighted
-        return torch.stack(list(losses.values())).sum()
+        return torch.stack(list(trained.values())).sum()
 
     def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """AdamW; matrices of the network decay, tables, biases, norms and loss weights do not."""
