@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from rectest.environment import Environment as Environment
     from rectest.errors import RectestError as RectestError
     from rectest.metrics.measure import Measure as Measure
+    from rectest.parity import assert_gradient_parity as assert_gradient_parity
     from rectest.record import RunRecord as RunRecord
     from rectest.record import RunSpec as RunSpec
     from rectest.seeding import SeedPlan as SeedPlan
     from rectest.systems.protocol import System as System
+    from rectest.training.case import ParityCase as ParityCase
     from rectest.training.determinism import deterministic as deterministic
     from rectest.training.recorder import Recorder as Recorder
 
@@ -28,6 +30,7 @@ _HOMES = {
     "CheckResult": "rectest.checks.result",
     "Environment": "rectest.environment",
     "Measure": "rectest.metrics.measure",
+    "ParityCase": "rectest.training.case",
     "Recorder": "rectest.training.recorder",
     "RectestError": "rectest.errors",
     "RunRecord": "rectest.record",
@@ -35,6 +38,7 @@ _HOMES = {
     "SeedPlan": "rectest.seeding",
     "System": "rectest.systems.protocol",
     "Verdict": "rectest.checks.result",
+    "assert_gradient_parity": "rectest.parity",
     "deterministic": "rectest.training.determinism",
 }
 
@@ -42,6 +46,7 @@ __all__ = [
     "CheckResult",
     "Environment",
     "Measure",
+    "ParityCase",
     "Recorder",
     "RectestError",
     "RunRecord",
@@ -50,6 +55,7 @@ __all__ = [
     "System",
     "Verdict",
     "__version__",
+    "assert_gradient_parity",
     "deterministic",
 ]
 

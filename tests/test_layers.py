@@ -24,6 +24,8 @@ INTERNAL: dict[str, set[str]] = {
     "baseline": CORE | {"environment", "record", "checks"},
     "faults": CORE | {"data", "metrics", "record", "seeding", "systems", "training", "checks"},
     "report": CORE | {"record", "environment", "checks", "baseline"},
+    "parity": CORE | {"environment", "record", "checks", "training"},
+    "__main__": {"cli"},
     "claims": CORE
     | {"seeding", "environment", "data", "metrics", "record", "systems", "training", "checks", "baseline", "faults"},
 }
@@ -42,6 +44,8 @@ THIRD_PARTY: dict[str, set[str]] = {
     "baseline": {"numpy", "pydantic", "filelock", "blake3", "scipy"},
     "faults": {"numpy", "torch"},
     "report": {"jinja2", "matplotlib"},
+    "parity": set(),
+    "__main__": set(),
     "claims": {"numpy", "scipy", "torch"},
     "plugin": {"pytest", "filelock"},
     "cli": {"numpy", "typer", "rich"},

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rectest.cli import build_app
+from rectest.faults.variants import VARIANTS
 from rectest.plugin.options import add_options
 
 ROOT = Path(__file__).parents[1]
@@ -58,6 +59,24 @@ def test_the_example_works_as_written(pytester, monkeypatch):
     second.stdout.fnmatch_lines(["*FAIL baseline/test/recall@5*"])
 
 
+def test_the_parity_example_works_as_written(pytester):
+    for name in ("my_parity.py", "test_my_parity.py"):
+        (pytester.path / name).write_text(file_in_readme(name))
+
+    result = pytester.runpytest_subprocess("-p", "no:xdist")
+
+    assert result.ret == 0
+    result.assert_outcomes(passed=3)
+
+
+def test_every_variant_is_in_the_table_with_its_cause():
+    section = README.partition("<!-- parallel -->")[2].partition("<!-- end of parallel -->")[0]
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in section.strip().splitlines()[2:]]
+
+    assert {row[0]: row[-2] for row in rows} == {variant.name: variant.cause for variant in VARIANTS}
+    assert all(re.fullmatch(r"(\d) of \1 systems", row[-1]) for row in rows)
+
+
 def test_every_option_is_described_and_exists():
     class Collects:
         def __init__(self):
@@ -91,6 +110,7 @@ def test_every_command_exists():
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "rectest" / "checks").glob("[a-z]*.py")))
 def test_every_check_family_is_described(name):
     helpers = {"result", "tolerance", "norms", "tablescan", "table_signal", "gradients", "trend"}
+    helpers |= {"cause", "decomposition", "hypotheses", "replicas", "rows", "scene", "shares", "weights"}  # of parity
     called = {"reproducible": "`reproducible`", "chance": "`chance`"}
 
     assert name in helpers or called.get(name, f"`{name}`") in README

@@ -22,7 +22,7 @@ __all__ = ["GROUPS", "build_app", "main"]
 GROUPS: tuple[str, ...] = ("baseline", "checkpoint", "data", "faults", "study")
 """Command groups in the order of the help text; ``baseline`` is ``rectest.cli.baseline:app``."""
 
-COMMANDS: tuple[str, ...] = ("compare", "reports", "train")
+COMMANDS: tuple[str, ...] = ("compare", "parity", "reports", "train")
 """Single commands; ``train`` is ``rectest.cli.train:command``."""
 
 

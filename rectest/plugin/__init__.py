@@ -17,8 +17,9 @@ from rectest.plugin.collect import Collector
 from rectest.plugin.fixtures import rec_check, rec_device, rec_gate, rec_train, rec_world
 from rectest.plugin.gpus import num_gpus
 from rectest.plugin.options import Options, add_options, register_markers
+from rectest.plugin.ranks import rec_ranks
 
-__all__ = ["rec_check", "rec_device", "rec_gate", "rec_train", "rec_world"]
+__all__ = ["rec_check", "rec_device", "rec_gate", "rec_ranks", "rec_train", "rec_world"]
 
 _COLLECTOR = pytest.StashKey[Collector]()
 
