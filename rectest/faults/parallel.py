@@ -109,7 +109,7 @@ def parallel_table(
     world_sizes: Sequence[int] = (2, 4),
     *,
     variants: Sequence[Variant] | None = None,
-    backend: str = "auto",
+    backend: str = "gloo",
     how: Launch | None = None,
 ) -> list[ParallelRow]:
     """Measure variants of training `system` on each number of ranks, against one process on the same batch.
@@ -119,6 +119,7 @@ def parallel_table(
     Args:
         system: a registered name, or a spec with other settings, world, seed or device.
         variants: all that apply to the system by default.
+        backend: gloo, which also serves ranks that share a GPU and sparse gradients; or nccl, which does neither.
 
     Raises:
         ChildFailed: a rank raised, died or hung.
