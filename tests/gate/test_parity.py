@@ -1,7 +1,7 @@
 """The product in use: on several ranks each reference system computes the gradient of one process.
 
-On the CPU this is part of `pytest -m gate`. On GPUs, `pytest -m gpu`, ranks share them over gloo; where there are two or
-more, each rank also gets one of its own, over nccl.
+On the CPU this is part of `pytest -m gate`. On GPUs, `pytest -m gpu`, ranks share them over gloo; where there are
+several, each rank also gets one of its own, over nccl.
 """
 
 from __future__ import annotations
