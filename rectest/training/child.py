@@ -20,10 +20,14 @@ HALTED = 5
 """Exit code of a child that ended where it was told to, with a checkpoint behind it."""
 
 
-def main(job_path: str) -> int:
-    """Train the job in `job_path`; returns the exit code (0: record written, 3: error file written, 5: halted)."""
+def main(job_path: str, *, parent: int | None = None) -> int:
+    """Train the job in `job_path`; returns the exit code (0: record written, 3: error file written, 5: halted).
+
+    Args:
+        parent: the process to end with, where it is not the one that wrote the job.
+    """
     job = json.loads(Path(job_path).read_text())
-    die_with_parent(job["parent"])
+    die_with_parent(job["parent"] if parent is None else parent)
     sys.path[:] = dict.fromkeys([*job["sys_path"], *sys.path])
     from rectest.errors import RectestError
     from rectest.record import RunSpec, atomic_write

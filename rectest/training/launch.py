@@ -1,7 +1,11 @@
-"""Launch training children: a fresh interpreter each, one thread, a deadline, and one clear message when it fails.
+"""Launch training children: a process each, one thread, a deadline, and one clear message when it fails.
 
 A child is started in a session of its own, so that a child that hangs is killed with everything it started. CUDA is
 never touched in this process.
+
+Plain children on the CPU are forks of a process that has torch loaded (`rectest.training.warm`). Repetitions are fresh
+interpreters, so that reproducibility is shown across another hash seed and another layout of memory, and so is
+whatever asks for an environment, a memory limit or a device of its own.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from pathlib import Path
 from rectest.errors import ChildFailed, RecordError
 from rectest.record import RunRecord, RunSpec
 from rectest.training.child import HALTED
+from rectest.training.warm import ForkedChild, ServerGone, start_forked
 
 __all__ = [
     "DEFAULT_DEADLINE",
@@ -44,7 +49,9 @@ _LOG_TAIL = 25
 LAST = "last.pt"
 """Where training leaves what a resumed run needs, in the folder of checkpoints."""
 
-LIVE: set[subprocess.Popen[bytes]] = set()
+Child = subprocess.Popen[bytes] | ForkedChild
+
+LIVE: set[Child] = set()
 """Children of this process, so that an interrupt can end those that other threads wait for."""
 
 
@@ -77,7 +84,7 @@ class Launch:
 
 
 def launch(spec: RunSpec, *, how: Launch | None = None) -> RunRecord:
-    """Train `spec` in a fresh process, in a working directory of its own, and return its record.
+    """Train `spec` in a process and a working directory of its own, and return its record.
 
     Raises:
         ChildFailed: the child raised, was killed, ran out of memory or out of time; nothing is left behind.
@@ -163,7 +170,10 @@ def launch_many(
 def stop_children() -> None:
     """Kill every child that this process has running, with all they started."""
     for child in tuple(LIVE):
-        kill_group(child)
+        if isinstance(child, ForkedChild):
+            child.kill()
+        else:
+            kill_group(child)
 
 
 def _write_job(paths: Mapping[str, Path], spec: RunSpec, how: Launch, halt_after: int | None) -> None:
@@ -182,6 +192,14 @@ def _write_job(paths: Mapping[str, Path], spec: RunSpec, how: Launch, halt_after
 
 def _run_child(spec: RunSpec, how: Launch, paths: Mapping[str, Path], *, cwd: Path) -> int:
     environ = child_environ(spec, how)
+    if _may_fork(spec, how):
+        with paths["log.txt"].open("wb") as log, contextlib.suppress(ServerGone):
+            forked = start_forked(
+                paths["job.json"], environ=environ, cwd=cwd, log=log.fileno(), optimizes=":" not in spec.system
+            )
+            if forked is not None:
+                return _wait(forked, spec, how, paths)
+        _clear(paths, cwd)
     command = [sys.executable, "-m", "rectest.training.child", str(paths["job.json"])]
     if how.memory_mib is not None:
         command = [sys.executable, "-c", _LIMITED, str(how.memory_mib), str(paths["job.json"])]
@@ -189,16 +207,35 @@ def _run_child(spec: RunSpec, how: Launch, paths: Mapping[str, Path], *, cwd: Pa
         child = subprocess.Popen(
             command, cwd=cwd, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
-        LIVE.add(child)
-        try:
-            return child.wait(timeout=how.deadline)
-        except subprocess.TimeoutExpired as e:
-            detail = f"was still running after its deadline of {how.deadline:g} s and was killed"
-            hint = "; raise it with --rectest-deadline=SECONDS, or look at what it last said"
-            raise ChildFailed(spec.describe(), reason="deadline", detail=detail + hint, log=_tail(paths)) from e
-        finally:
-            kill_group(child)
-            LIVE.discard(child)
+        return _wait(child, spec, how, paths)
+
+
+def _may_fork(spec: RunSpec, how: Launch) -> bool:
+    """Whether a fork is as good as a fresh interpreter; one with several threads cannot be forked safely."""
+    plain = spec.replica == 0 and spec.device == "cpu" and spec.threads == 1 and spec.deterministic
+    return plain and how.hash_seed == 0 and not how.environ and how.memory_mib is None
+
+
+def _clear(paths: Mapping[str, Path], cwd: Path) -> None:
+    """Take away what a child left whose server died before it said how the child ended."""
+    shutil.rmtree(cwd)
+    cwd.mkdir()
+    for name in ("record.safetensors", "error.json"):
+        paths[name].unlink(missing_ok=True)
+
+
+def _wait(child: Child, spec: RunSpec, how: Launch, paths: Mapping[str, Path]) -> int:
+    """The child's exit code; whatever happens, it is gone afterwards."""
+    LIVE.add(child)
+    try:
+        return child.wait(timeout=how.deadline)
+    except subprocess.TimeoutExpired as e:
+        detail = f"was still running after its deadline of {how.deadline:g} s and was killed"
+        hint = "; raise it with --rectest-deadline=SECONDS, or look at what it last said"
+        raise ChildFailed(spec.describe(), reason="deadline", detail=detail + hint, log=_tail(paths)) from e
+    finally:
+        kill_group(child)
+        LIVE.discard(child)
 
 
 def child_environ(spec: RunSpec, how: Launch) -> dict[str, str]:
@@ -216,6 +253,9 @@ def child_environ(spec: RunSpec, how: Launch) -> dict[str, str]:
         "MKL_NUM_THREADS": threads,
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     }
+    if spec.deterministic:
+        # Like `torch.use_deterministic_algorithms`, also for a compiler that is loaded only when training has begun.
+        environ.setdefault("TORCHINDUCTOR_DETERMINISTIC", "1")
     for name in ("PYTEST_CURRENT_TEST", "PYTEST_XDIST_WORKER"):
         environ.pop(name, None)
     return environ | dict(how.environ)
@@ -230,8 +270,11 @@ raise SystemExit(main(sys.argv[2]))
 """
 
 
-def kill_group(child: subprocess.Popen[bytes]) -> None:
+def kill_group(child: Child) -> None:
     """End the child and whatever it started; a group that is already gone is what we wanted."""
+    if isinstance(child, ForkedChild):
+        child.end()
+        return
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
