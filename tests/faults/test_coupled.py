@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from multiprocessing.forkserver import set_forkserver_preload
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.multiprocessing import spawn
+from torch.multiprocessing import start_processes
 
 from fixtures.coupled import PLANTS, SETTINGS, SHARES, WRAPPED, Program, Tensors, measure_ranks, start, whole_gradient
 from fixtures.toy import ToySystem
@@ -26,6 +27,7 @@ from rectest.faults import coupled
 from rectest.faults.across_ranks import SynchronisedBatchNorm, gather, num_ranks, own_rank, place
 from rectest.seeding import SeedPlan
 from rectest.systems.protocol import Batch
+from rectest.training.group import PRELOADED
 from rectest.training.program import planted
 
 IN_BATCH = ("in_batch_gathered", "in_batch_detached", "in_batch_own_rows")
@@ -38,7 +40,8 @@ WAYS = [(*case, "sum") for case in CASES] + [(system, WRAPPED, "ddp") for system
 def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[Tensors]]:
     """By number of ranks, what each rank left."""
     folder: Path = tmp_path_factory.mktemp("ranks")
-    spawn(measure_ranks, args=(folder,), nprocs=max(SHARES))
+    set_forkserver_preload(PRELOADED)
+    start_processes(measure_ranks, args=(folder,), nprocs=max(SHARES), start_method="forkserver")
     return {num: [dict(np.load(folder / f"{num}-{rank}.npz")) for rank in range(num)] for num in SHARES}
 
 
