@@ -138,6 +138,9 @@ def judged_case(
     from rectest.training.case import case_of
     from rectest.training.case_run import measure, missing_gpus
 
+    if isinstance(world_sizes, int):
+        msg = f"world_sizes must be several numbers, got {world_sizes}; write ({world_sizes},)"
+        raise TypeError(msg)
     known = case_of(case, changes) if isinstance(case, str) else case
     missing = {size: missing_gpus(known, size) for size in world_sizes}
     there = [size for size in world_sizes if not missing[size]]

@@ -8,7 +8,8 @@ order, and the first that holds is named, since each makes those after it meanin
 3. replicas start apart: all gradients are of different models;
 4. ranks train on other samples, or other negatives, than one process (only where the shares do not add up to S);
 5. parameters without a gradient on every rank are named if the rest is right, else mentioned;
-6. the loss sums over rows where a mean was promised, or one factor explains all parameters: scale, never reduced, wrong weights, wiped, reduced inside, a rank ignored;
+6. the loss sums over rows where a mean was promised, or one factor explains all parameters: scale, never reduced (or
+   only the first micro-batches), wrong weights, wiped, reduced inside, a rank ignored;
 7. one factor explains those parameters that are off, while the others are right, or each has a factor of its own
    (a hook on a parameter acts on its shares too, so this comes before the next);
 8. the reduction is right (every share weighs 1), but the shares do not add up: the forward pass couples rows of
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from rectest.checks.decomposition import RANDOM_LOSS, Evidence, evidence_of, parallel_facts, unusable
+from rectest.checks.gradients import UNIT_ROUNDOFF
 from rectest.checks.hypotheses import choose, factor_text, one_factor
 from rectest.checks.replicas import buffers_apart, built_apart, start_apart
 from rectest.checks.result import count_of, sample
@@ -66,6 +68,9 @@ CAUSES = (
 
 _FORWARD = ("loss_is_a_sum", "gathered_detached", "buffers_not_shared", "rows_coupled", "rows_apart", "unknown")
 """Causes whose sentence says already whether the shares add up, or does not depend on it."""
+
+_COARSE = 4 * UNIT_ROUNDOFF["bfloat16"]
+"""Relative error up to which computing in bfloat16 may be the reason."""
 
 _SEVERAL = 1.5
 """Reductions of the whole gradient above which there is more than one: buckets and losses make it a fraction."""
@@ -209,9 +214,12 @@ def _gone_text(gone: Sequence[str], ranks: Sequence[RunRecord]) -> str:
 
 def _off_by(scene: Scene) -> str:
     """How far the sum of shares is from the gradient of one process."""
+    return f"relative error {_error_of_shares(scene):.3g}"
+
+
+def _error_of_shares(scene: Scene) -> float:
     right = scene.evidence.single()
-    error = scene.evidence.norm(right - scene.everything, scene.names) / scene.evidence.norm(right, scene.names)
-    return f"relative error {error:.3g}"
+    return scene.evidence.norm(right - scene.everything, scene.names) / scene.evidence.norm(right, scene.names)
 
 
 def _combined(scene: Scene, off: tuple[str, ...], ranks: Sequence[RunRecord], rows: Sequence[RowsApart]) -> Cause:
@@ -247,8 +255,8 @@ def _sum_of_rows(scene: Scene) -> Cause | None:
     if num_shares == 1 or not evidence.has_local or not near:
         return None
     text = (
-        f"each of {num_shares} shares has the whole gradient of its rows, not its part of a mean: the loss is a sum over "
-        f"rows where a mean was promised, so that the average of shares is 1/{num_shares} of it"
+        f"each of {num_shares} shares has the whole gradient of its rows, not its part of a mean: the loss is a sum "
+        f"over rows where a mean was promised, so that the average of shares is 1/{num_shares} of it"
     )
     return Cause(name="loss_is_a_sum", sentence=text)
 
@@ -265,7 +273,16 @@ def _coupled(scene: Scene, ranks: Sequence[RunRecord]) -> Cause:
         why = f"each rank normalises by statistics of its own rows, and keeps its own {sample(apart, limit=3)}"
         return Cause(name="buffers_not_shared", sentence=f"{text}: {why}")
     why = "the loss or a layer couples the rows of a batch, such as in-batch negatives or normalisation over the batch"
-    return Cause(name="rows_coupled", sentence=f"{text}: {why}, and ranks see only their own rows")
+    why += f", and ranks see only their own rows{_or_rounded(_error_of_shares(scene))}"
+    return Cause(name="rows_coupled", sentence=f"{text}: {why}")
+
+
+def _or_rounded(error: float) -> str:
+    """What else leaves an error so small, as the end of a sentence; nobody records what autocast computes in."""
+    if error > _COARSE:
+        return ""
+    what = "rounding of a coarser type (autocast, a compressing hook)"
+    return f"; or it is {what}: if that is meant, name the type, e.g. dtype='bfloat16'"
 
 
 def _of_part(part: Scene, found: Candidate) -> Cause:
@@ -314,4 +331,5 @@ def _unknown(scene: Scene) -> Cause:
     if evidence.has_local and not coefficients:
         weights = "the shares depend on one another, so that their weights cannot be told apart"
     text = f"no known cause explains the gradient (relative error {error:.3g}): {weights}, which leaves {residual:.3g}"
+    text += _or_rounded(error)
     return Cause(name="unknown", sentence=text)

@@ -126,6 +126,11 @@ class Evidence:
         grams, _ = self._stack(tuple(self.grams) if names is None else names)
         return float(np.linalg.norm(_norms(grams, combination)))
 
+    def explains(self, rest: FloatArray) -> bool:
+        """Whether a difference, as a combination, is within the rounding of every parameter."""
+        grams, allowed = self._stack(tuple(self.grams))
+        return bool((_norms(grams, rest) <= allowed).all())
+
     def judge(
         self,
         bases: Sequence[Sequence[FloatArray]],
@@ -230,8 +235,12 @@ def unusable(single: RunRecord, ranks: Sequence[RunRecord]) -> str:
         for name, value in side.items():
             if known.setdefault(name, value.shape) != value.shape:
                 return f"{name} has another shape in one process than on the ranks"
-    if not all(np.isfinite(value).all() for side in (right, *others, *shares) for value in side.values()):
-        return "a gradient is not finite"
+    own = [(f"in the share of rank {r}", s) for r, record in enumerate(ranks) for s in shares_of(record)]
+    sides = [("in one process", right), *own, *((f"on rank {r}", other) for r, other in enumerate(others))]
+    for where, side in sides:
+        for name, value in side.items():
+            if not np.isfinite(value).all():
+                return f"a gradient is not finite: {name} {where}"
     if not any(value.any() for value in right.values()):
         return "the gradient of one process is zero everywhere; nothing can be compared with it"
     if any(parallel_facts(record).get("random_loss") for record in (single, *ranks)):

@@ -65,7 +65,7 @@ def one_factor(scene: Scene) -> list[Candidate]:
     found = [scale] if scale else []
     if not scene.evidence.has_local or shares_add_up(scene):
         return found
-    found += [*_never_reduced(scene), *_wrong_weights(scene), *_wiped(scene), *_inside(scene)]
+    found += [*_never_reduced(scene), *_too_early(scene), *_wrong_weights(scene), *_wiped(scene), *_inside(scene)]
     return [*found, *_ignored(scene), *clipped_to(scene)]
 
 
@@ -143,6 +143,21 @@ def _never_reduced(scene: Scene) -> Iterator[Candidate]:
         yield from _try(scene, scene.own(), "never_reduced", text, natural)
     if scene.world > 1 and scene.evidence.has_equal:
         yield from _try(scene, scene.own(equal=True), "never_reduced", text, natural)
+
+
+def _too_early(scene: Scene) -> Iterator[Candidate]:
+    """Reduced before the last micro-batch: those after it stay on their rank."""
+    if scene.world == 1:
+        return
+    for count in range(1, scene.micro):
+        reduced = np.arange(scene.micro) < count
+        everywhere = scene.evidence.weighed(np.ones((scene.world, 1)) * reduced)
+        kept = [scene.evidence.weighed(scene.world * scene.only(r) * ~reduced) for r in range(scene.world)]
+        text = (
+            f"reduced after micro-batch {count} of {scene.micro}: what is accumulated later is never reduced and stays "
+            f"on its rank{scene.log}"
+        )
+        yield from _try(scene, [everywhere + own for own in kept], "never_reduced", text, (1.0,))
 
 
 def _wrong_weights(scene: Scene) -> Iterator[Candidate]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from rectest.checks.cause import find_cause
-from rectest.checks.decomposition import evidence_of, gradients_of, shares_of, unusable
+from rectest.checks.decomposition import Evidence, evidence_of, gradients_of, shares_of, unusable
 from rectest.checks.gradients import Apart, Gradients, compare_gradients, parameter_sizes, rolled
 from rectest.checks.result import CheckResult, count_of, judged, not_measured, sample
 from rectest.checks.rows import RowsApart, table_rows
@@ -27,6 +27,8 @@ __all__ = ["gradient_parity"]
 
 _CHECKS = ("parity/gradient", "parity/scale", "parity/direction")
 _ROWS = "parity/rows"
+_UNLIKE = "use a batch whose rows differ, so that the shares have different gradients"
+_FINER = "build the model in float32 or float64, where rounding is small beside an error"
 
 
 def gradient_parity(single: RunRecord, ranks: Sequence[RunRecord], *, dtype: str | None = None) -> list[CheckResult]:
@@ -34,9 +36,10 @@ def gradient_parity(single: RunRecord, ranks: Sequence[RunRecord], *, dtype: str
 
     ``parity/gradient`` judges the error, ``parity/scale`` the best factor and ``parity/direction`` the angle; where the
     model has embedding tables, ``parity/rows`` judges each of their rows, and rows outside the batch must be zero
-    exactly. A red result names the cause. Part of each is a control: the right gradient moved by one place, and each
-    table moved by one row, must be refused, else the limit is too wide to say anything and the result is NOT MEASURED.
-    So it is where gradients are missing, not finite, of other shapes or zero everywhere, or where the loss is random.
+    exactly. A red result names the cause. Part of each is a control: the right gradient moved by one place, half of
+    it, and each table moved by one row must be refused, else the limit is too wide to say anything and the result is
+    NOT MEASURED. So it is where every rank's rows (or every micro-batch) have the whole gradient by themselves, where
+    gradients are missing, not finite, of other shapes or zero everywhere, and where the loss is random.
 
     Args:
         single: the record of one process on the whole batch.
@@ -50,14 +53,15 @@ def gradient_parity(single: RunRecord, ranks: Sequence[RunRecord], *, dtype: str
     right, others = gradients_of(single), [gradients_of(record) for record in ranks]
     evidence = evidence_of(single, ranks, dtype=dtype)
     limit, sizes = evidence.limit, parameter_sizes([share for record in ranks for share in shares_of(record)])
-    if blind := _passes_when_rolled(right, limit, sizes):
-        problem = f"{sample(blind)}: the gradient moved by one place would pass too, so the limit says nothing"
-        return [not_measured(check, subject, problem) for check in checks]
+    if problem := _passes_when_wrong(right, limit, sizes):
+        return [not_measured(check, subject, problem, advice=_FINER) for check in checks]
     by_rank = [compare_gradients(right, other, limit=limit, sizes=sizes) for other in others]
     tables = table_rows(single, ranks, limit=limit)
     cause = ""
     if any(apart.red for found in by_rank for apart in found) or any(table.red.any() for table in tables):
         cause = find_cause(single, ranks, dtype=dtype, evidence=evidence).sentence
+    elif problem := _passes_alone(evidence):
+        return [not_measured(check, subject, problem, advice=_UNLIKE) for check in checks]
     zero = len(right) + 1 - len(by_rank[0])
     return [
         _error_result(subject, by_rank, cause, zero=zero),
@@ -72,10 +76,29 @@ def _has_tables(single: RunRecord, ranks: Sequence[RunRecord]) -> bool:
     return any(f"grad/{name}" in record for record in (single, *ranks) for name in names)
 
 
-def _passes_when_rolled(right: Gradients, limit: float, sizes: Mapping[str, float]) -> list[str]:
-    """The parameters whose gradient would pass although it is a wrong one."""
-    wrong = rolled(right)
-    return [apart.name for apart in compare_gradients(right, wrong, limit=limit, sizes=sizes) if not apart.red]
+def _passes_when_wrong(right: Gradients, limit: float, sizes: Mapping[str, float]) -> str:
+    """What would pass although it is wrong, in words; empty where the limit says something."""
+    moved = compare_gradients(right, rolled(right), limit=limit, sizes=sizes)
+    if blind := [apart.name for apart in moved if not apart.red]:
+        return f"{sample(blind)}: the gradient moved by one place would pass too, so the limit says nothing"
+    half = {name: value / 2 for name, value in right.items()}
+    if not _whole(compare_gradients(right, half, limit=limit, sizes=sizes)).red:
+        return f"half the gradient would pass too, so the limit ({limit:.2g}, for rounding) says nothing"
+    return ""
+
+
+def _passes_alone(evidence: Evidence) -> str:
+    """Which shares have the whole gradient by themselves, in words; empty where sharing makes a difference."""
+    world, micro = evidence.world_size, evidence.num_micro
+    by_rank = [world * np.eye(world)[[rank]].T * np.ones((1, micro)) for rank in range(world)]
+    by_micro = [micro * np.ones((world, 1)) * np.eye(micro)[[place]] for place in range(micro)]
+    for kind, weights in (("rank", by_rank), ("micro-batch", by_micro)):
+        rests = [evidence.single() - evidence.weighed(own) for own in weights]
+        if len(weights) > 1 and evidence.has_local and all(evidence.explains(rest) for rest in rests):
+            return (
+                f"every {kind} has the whole gradient from its own rows, so that one which ignores the rest would pass"
+            )
+    return ""
 
 
 def _worst(by_rank: Sequence[Sequence[Apart]], key: Any) -> tuple[int, Apart]:

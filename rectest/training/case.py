@@ -7,6 +7,8 @@ Owns what a case is; how it is measured is in `rectest.training.case_run`, what 
 from __future__ import annotations
 
 import functools
+import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -19,7 +21,7 @@ from rectest.systems.registry import resolve
 from rectest.training.case_batch import Cut, as_batch
 from rectest.training.reduction import Reduction
 
-__all__ = ["STRATEGIES", "OwnStrategy", "ParityCase", "Step", "case_of", "gradient_descent", "name_of"]
+__all__ = ["DTYPES", "STRATEGIES", "OwnStrategy", "ParityCase", "Step", "case_of", "gradient_descent", "name_of"]
 
 Step = Callable[[Sequence[Any]], Mapping[str, Tensor] | None]
 """Takes this rank's micro-batches and leaves net gradients in the model's parameters, or returns them by name."""
@@ -34,6 +36,10 @@ STRATEGIES: Mapping[str, Reduction] = {
 }
 """By name: `DistributedDataParallel` with shares that all weigh the same, as PyTorch documents it; the same with shares
 that weigh by their loss terms; no wrapper, and the mean of the gradients by hand."""
+
+
+DTYPES = ("float64", "float32", "tf32", "float16", "bfloat16")
+"""Types whose rounding is known; TF32 is what CUDA may multiply float32 in."""
 
 
 def gradient_descent(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -94,6 +100,10 @@ class ParityCase:
     """Whether each rank needs a GPU of its own; otherwise several may share one."""
 
     backend: str = "auto"
+    dtype: str = ""
+    """What gradients are computed or sent in, one of `DTYPES`, where that is coarser than every parameter: autocast, or
+    a hook that compresses. By default the coarsest type of a parameter."""
+
     name: str = ""
     """What results are about; the name of `build` by default."""
 
@@ -113,8 +123,11 @@ class ParityCase:
         if self.gpus not in ("any", "one_each"):
             msg = f"gpus must be 'any' or 'one_each', got {self.gpus!r}"
             raise ValueError(msg)
-        if torch.device(self.device).type not in ("cpu", "cuda"):
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
             msg = f"device must be cpu, cuda or cuda:N, got {self.device!r}"
+            raise ValueError(msg)
+        if self.dtype and self.dtype not in DTYPES:
+            msg = f"dtype must be one of {', '.join(DTYPES)}, or empty for that of the parameters, got {self.dtype!r}"
             raise ValueError(msg)
         self._check_strategy()
         if not callable(self.batch):
@@ -205,6 +218,9 @@ def case_of(target: str, changes: Mapping[str, Any] | None = None) -> ParityCase
         RectestError: nothing of that name can be imported, or it is no case.
     """
     found = resolve(target)
+    if inspect.isfunction(found) and (needed := _needed(found)):
+        msg = f"{target} needs arguments ({', '.join(needed)}); a function that makes a case is called without any"
+        raise RectestError(msg)
     made = found() if callable(found) and not isinstance(found, type) else found
     if not isinstance(made, ParityCase):
         how = "returned" if made is not found else "is"
@@ -213,3 +229,10 @@ def case_of(target: str, changes: Mapping[str, Any] | None = None) -> ParityCase
         )
         raise RectestError(msg)
     return replace(made, **(changes or {}))
+
+
+def _needed(function: Callable[..., Any]) -> list[str]:
+    """Parameters that must be given."""
+    known = inspect.signature(function).parameters.values()
+    named = [p for p in known if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    return [parameter.name for parameter in named if parameter.default is parameter.empty]

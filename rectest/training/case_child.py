@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from rectest.environment import Environment
 from rectest.errors import RectestError, TrainingError
@@ -21,7 +22,7 @@ from rectest.record import RunRecord, RunSpec
 from rectest.training.case import ParityCase, case_of
 from rectest.training.case_batch import TreeBatch, as_batch
 from rectest.training.determinism import deterministic
-from rectest.training.gradients import RankMeasurement, StageCallback, Stepper, without_dropout
+from rectest.training.gradients import RankMeasurement, StageCallback, Stepper, put, without_dropout
 from rectest.training.group_child import Group, current_group, say
 from rectest.training.reduction import PLAIN, Runner, StepLosses
 from rectest.training.shares import micro_batches
@@ -89,7 +90,9 @@ class _Own:
         self._checked = False
         self._loss = case.loss
         assert callable(case.strategy)
+        shapes = {name: value.shape for name, value in model.named_parameters()}
         self._step = case.strategy(model, self._followed)
+        _same_parameters(model, shapes)
         if not callable(self._step):
             msg = (
                 f"the strategy of {task.name} returned a {type(self._step).__name__}, a function of batches was needed"
@@ -157,6 +160,20 @@ class _Own:
             hint = "if its wrapper keeps them elsewhere, let the step return them by name"
             msg = f"the step of the strategy left no gradient in the parameters of the model it was given; {hint}"
             raise TrainingError(msg)
+
+
+def _same_parameters(model: nn.Module, shapes: Mapping[str, torch.Size]) -> None:
+    """Wrappers that shard take the parameters away; then there is nothing left to compare."""
+    left = {n: v for n, v in model.named_parameters() if type(v) is nn.Parameter and v.shape == shapes.get(n)}
+    gone = [name for name in shapes if name not in left or not _is_whole(left[name])]
+    if gone:
+        hint = "let it shard a copy.deepcopy of the model, set its weights before each step, and return full gradients"
+        msg = f"the strategy replaced {gone[0]} in the model it was given, as sharding does; {hint} by name"
+        raise TrainingError(msg)
+
+
+def _is_whole(value: Tensor) -> bool:
+    return value.numel() == 0 or value.untyped_storage().size() > 0
 
 
 def measure_alone(source: ParityCase | str, changes: Mapping[str, Any], also_group: bool) -> list[RunRecord]:
@@ -229,6 +246,9 @@ def _built(case: ParityCase, group: Group) -> nn.Module:
     if not isinstance(model, nn.Module):
         msg = f"{case.subject}: build() returned a {type(model).__name__}, a torch.nn.Module was needed"
         raise TrainingError(msg)
+    if lazy := [name for name, value in _state(model).items() if is_lazy(value)]:
+        msg = f"{case.subject}: {lazy[0]} has no shape yet; let build() call the model once, as lazy modules need it"
+        raise TrainingError(msg)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         msg = f"{case.subject}: the model has no parameter that is trained, so there is no gradient to compare"
         raise TrainingError(msg)
@@ -249,7 +269,7 @@ def _load(model: nn.Module, start: Mapping[str, Any]) -> None:
         raise TrainingError(msg)
     with torch.no_grad():
         for name, value in state.items():
-            value.copy_(torch.from_numpy(named[name]).to(value.dtype))
+            put(value, torch.from_numpy(named[name]).to(value))
 
 
 def _measured(case: ParityCase, model: nn.Module, group: Group, environment: Environment, *, alone: bool) -> RunRecord:
@@ -274,13 +294,19 @@ def _measured(case: ParityCase, model: nn.Module, group: Group, environment: Env
         "world_size": 1 if alone else group.world_size,
         "backend": "none" if alone else group.backend,
         "device": group.device,
-        "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+        "dtype": case.dtype or _coarsest(model),
         "job": case.to_dict() | {"shares": case.shares_on(1 if alone else group.world_size)},
         "clip_norm": None if settings is None else settings.clip_norm,
     }
     facts = {"parallel": parallel, "replicas": measured.replicas, "tables": _tables(model)}
     spec = RunSpec(system=case.subject, steps=case.steps, device=group.device)
     return RunRecord(spec=spec, environment=environment, arrays=measured.arrays, facts=facts)
+
+
+def _coarsest(model: nn.Module) -> str:
+    """The type of the trained parameters that rounds most; of a complex one, that of its parts."""
+    known = [torch.finfo(value.dtype) for value in model.parameters() if value.requires_grad]
+    return str(max(known, key=lambda info: info.eps).dtype)
 
 
 def _batch(case: ParityCase) -> TreeBatch:

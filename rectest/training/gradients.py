@@ -24,7 +24,7 @@ from rectest.training.reduction import StepLosses, sum_over_ranks
 from rectest.training.shares import Task, combined, factors, local_gradients, row_digests, shared_digests
 from rectest.training.tape import Digest, digest_tensor
 
-__all__ = ["RankMeasurement", "Stepper", "without_dropout"]
+__all__ = ["RankMeasurement", "Stepper", "put", "without_dropout"]
 
 Arrays = dict[str, "np.ndarray[Any, Any]"]
 StageCallback = Callable[[str], None]
@@ -97,6 +97,8 @@ class RankMeasurement:
                 stepper.update()
             states.append(_digests(self._tensors()))
             optimizer_states.append(self._optimizer_state())
+            if number == 1 and not self._is_finite():
+                break  # the losses of further steps would blame whichever rank looks first
         self.arrays["replicas/tensors"] = np.stack(states)
         self.arrays["loss/total"] = np.array([loss.local for loss in losses])
         self.arrays["loss/reduced"] = np.array([loss.reduced for loss in losses])
@@ -174,7 +176,14 @@ class RankMeasurement:
     def _keep(self, prefix: str, tensors: Mapping[str, Tensor]) -> None:
         for name, value in tensors.items():
             dense = value.detach().to_dense() if value.layout != torch.strided else value.detach()
+            dense = torch.view_as_real(dense.resolve_conj()) if dense.is_complex() else dense
             self.arrays[f"{prefix}/{name}"] = dense.float().cpu().numpy().copy()
+
+    def _is_finite(self) -> bool:
+        """Whether every gradient on every rank is; all ranks ask."""
+        kept = [value for key, value in self.arrays.items() if key.startswith(("grad/", "local/"))]
+        broken = float(not all(np.isfinite(value).all() for value in kept))
+        return sum_over_ranks([broken], self.group, next(self.model.parameters()).device)[0] == 0
 
     def _optimizer_state(self) -> dict[str, Digest]:
         names = {id(value): name for name, value in self.model.named_parameters()}
@@ -198,7 +207,13 @@ def _is_even(scale: Mapping[str, float]) -> bool:
 def _restore(model: nn.Module, buffers: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, value in model.named_buffers():
-            value.copy_(buffers[name])
+            put(value, buffers[name])
+
+
+def put(value: Tensor, content: Tensor) -> None:
+    """Make `value` hold `content`; where it does it is not written, since an expanded buffer cannot be."""
+    if not torch.equal(value, content):
+        value.copy_(content)
 
 
 def _digests(tensors: Mapping[str, Tensor]) -> np.ndarray[Any, Any]:

@@ -50,6 +50,9 @@ PRELOADED = [
 ]
 """What the fork server imports once, for all ranks that it will start; a module that cannot be had is left out."""
 
+_SOCKET_PATH = 103
+"""Bytes that the path of a socket may have, on macOS; on Linux it is 107."""
+
 _HANDLED_BY_ELASTIC = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -210,7 +213,8 @@ def _start(folder: Path, job: RankJob, *, logs: Path, hash_seed: int) -> PContex
     """Start all ranks; a signal that comes meanwhile acts as it would have without the launcher."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std, start_processes
 
-    method = "spawn" if job.device.startswith("cuda") or hash_seed else "forkserver"
+    fresh = job.device.startswith("cuda") or hash_seed or not _has_room_for_sockets()
+    method = "spawn" if fresh else "forkserver"
     logs.mkdir(parents=True, exist_ok=True)
     try:
         with STARTING, quiet_elastic(), _own_signal_handlers(), _environ(_of_interpreters(hash_seed)):
@@ -259,6 +263,15 @@ def _environ(changes: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _has_room_for_sockets() -> bool:
+    """Whether a fork server runs, or the path of the temporary folder is short enough for its socket."""
+    from multiprocessing import forkserver
+
+    if forkserver._forkserver._forkserver_alive_fd is not None:  # type: ignore[attr-defined]
+        return True
+    return len(os.fsencode(tempfile.gettempdir())) + len("/pymp-12345678/listener-12345678") <= _SOCKET_PATH
 
 
 def _ensure_server() -> None:

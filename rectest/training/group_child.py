@@ -242,7 +242,7 @@ def _own_session() -> None:
 
     The parent of a rank is the fork server, which lives as long as somebody holds its pipe: ranks let go of it, so that
     it follows the launching process at once and the kernel ends the ranks. The thread is quicker and also takes along
-    what a rank started.
+    what a rank started; a rank whose parent is the launching process has it only, since the kernel would be quicker.
     """
     with contextlib.suppress(PermissionError):
         os.setsid()
@@ -250,7 +250,11 @@ def _own_session() -> None:
     if alive is not None:
         os.close(alive)
         forkserver._forkserver._forkserver_alive_fd = None  # type: ignore[attr-defined]
-    die_with_parent(os.getppid())
+    launcher = multiprocessing.parent_process()
+    if launcher is None or os.getppid() != launcher.pid:
+        die_with_parent(os.getppid())
+    elif sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, 0)  # torch asks for an interrupt, which would end this rank and not its helpers
     threading.Thread(target=_end_with_launcher, name="rectest-parent", daemon=True).start()
 
 

@@ -127,7 +127,8 @@ def died(
 ) -> ChildFailed:
     """The error to raise for a rank that vanished without a word."""
     lines = log.strip().splitlines() or ["nothing"]
-    last = next((line for line in lines if line.startswith("Fatal Python error")), lines[-1])
+    told = ("what():", "Fatal Python error")  # what C++ says of an abort is worth more than that it was one
+    last = next((line.strip() for word in told for line in lines if line.strip().startswith(word)), lines[-1])
     if code < 0:
         how = f"was killed by {_signal(-code)} after {_last(stages)!r}"
         if -code == signal.SIGKILL:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -85,8 +86,36 @@ def local_gradients(
     """
     named = {name: value for name, value in model.named_parameters() if value.requires_grad}
     loss = combined(task, model, task.losses(model, batch), scale) / num_shares
-    found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+    gradients = _by_backward if _is_reentrant(loss) else partial(torch.autograd.grad, allow_unused=True)
+    found = gradients(loss, list(named.values()))
     return {name: gradient for name, gradient in zip(named, found, strict=True) if gradient is not None}
+
+
+def _is_reentrant(loss: Tensor) -> bool:
+    """Whether a reentrant checkpoint hides parameters from `torch.autograd.grad`, which then finds none for them."""
+    seen, left = set(), [loss.grad_fn]
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        if node.name() == "CheckpointFunctionBackward":
+            return True
+        seen.add(node)
+        left += [after for after, _ in node.next_functions]
+    return False
+
+
+def _by_backward(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor | None]:
+    """Gradients by a backward pass, after which those that were kept are back."""
+    kept = [parameter.grad for parameter in parameters]
+    for parameter in parameters:
+        parameter.grad = None
+    try:
+        loss.backward()  # type: ignore[no-untyped-call]
+        return [parameter.grad for parameter in parameters]
+    finally:
+        for parameter, gradient in zip(parameters, kept, strict=True):
+            parameter.grad = gradient
 
 
 def row_digests(batch: Batch, *, negatives: bool = True) -> list[Digest]:

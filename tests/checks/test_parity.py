@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures.parity_faults import CONTROLS, FAULTS, case_of
-from fixtures.parity_records import PARAMETERS, TABLE, make_case, make_parity_records, times
+from fixtures.parity_records import PARAMETERS, TABLE, combine, make_case, make_parity_records, times
 from fixtures.records import edit_array, edit_facts, find, red_checks
 from rectest.checks.cause import find_cause
 from rectest.checks.parity import gradient_parity
@@ -22,7 +22,7 @@ def results_of(fault: str, world_size: int = 2, seed: int = 0):
     return gradient_parity(*plant(case_of(world_size, seed, **needed)))
 
 
-@pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.parametrize("name", [name for name in CONTROLS if name != "same_shares"])
 @pytest.mark.parametrize("world_size", [2, 3, 4])
 def test_controls_are_green(name, world_size):
     case = case_of(world_size, 0, **CONTROLS[name])
@@ -67,6 +67,27 @@ def test_a_factor_is_red_in_scale_and_not_in_direction(fault, scale):
     assert red_checks(results) == {"parity/gradient", "parity/scale", "parity/rows"}
     assert find(results, "parity/scale").figure == f"{scale} times the gradient of one process"
     assert find(results, "parity/direction").detail == ""
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_one_rank_that_is_wrong_is_red_and_named(rank):
+    case = make_case(3)
+    nets = [times(case.summed(), 2.0 if other == rank else 1.0) for other in range(3)]
+
+    results = gradient_parity(*case.records(nets))
+
+    assert red_checks(results) == {"parity/gradient", "parity/scale", "parity/rows"}
+    assert find(results, "parity/gradient").worst.startswith(f"rank {rank}, ")
+
+
+def test_another_direction_of_the_same_length_is_red_in_direction():
+    case = make_case(2)
+    turned = case.summed() | {"tower.weight": np.roll(case.summed()["tower.weight"], 1, axis=0)}
+
+    results = gradient_parity(*case.records(turned))
+
+    assert {"parity/gradient", "parity/direction"} <= red_checks(results)
+    assert "tower.weight" in find(results, "parity/direction").worst
 
 
 def test_one_table_scaled_otherwise_is_named():
@@ -149,6 +170,28 @@ def test_a_limit_that_a_wrong_gradient_would_pass_is_refused():
 
     assert {result.verdict for result in results} == {Verdict.NOT_MEASURED}
     assert "moved by one place would pass too" in results[0].figure
+
+
+def test_a_limit_that_half_the_gradient_would_pass_is_refused():
+    single, ranks = make_parity_records(2)
+    limits = {dtype: gradient_parity(single, ranks, dtype=dtype)[0] for dtype in ("float32", "float16", "bfloat16")}
+
+    assert [limits[dtype].verdict.value for dtype in limits] == ["PASS", "PASS", "NOT MEASURED"]
+    assert "would pass too" in limits["bfloat16"].figure
+
+
+@pytest.mark.parametrize(("num_micro", "what"), [(1, "rank"), (2, "micro-batch")])
+def test_shares_that_are_all_alike_say_nothing(num_micro, what):
+    """Micro-batches that repeat themselves hide that only the last one counts, also where ranks differ."""
+    case = make_case(2, num_micro)
+    first = [case.local[0][0]] * 2 if what == "rank" else [own[0] for own in case.local]
+    local = [[share] * num_micro for share in first]
+    whole = combine([share for own in local for share in own])
+
+    results = gradient_parity(*case.records(whole, single=whole, local=local))
+
+    assert {result.verdict for result in results} == {Verdict.NOT_MEASURED}
+    assert f"every {what} has the whole gradient" in results[0].figure
 
 
 def test_the_dtype_of_the_records_sets_the_limit():

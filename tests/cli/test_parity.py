@@ -116,6 +116,7 @@ def test_a_registered_system(run):
         ("absent.py:case", "no such file"),
         ("fixtures.cases:absent", "fixtures.cases has no 'absent'"),
         ("fixtures.cases:no_case", "fixtures.cases:no_case is a int, a rectest.ParityCase"),
+        ("fixtures.cases:of", "fixtures.cases:of needs arguments (number)"),
         ("comirek", "unknown system 'comirek' (did you mean 'comirec'?)"),
     ],
 )

@@ -124,6 +124,25 @@ def test_another_hash_seed_takes_fresh_interpreters(own_folder):
     assert list(own_folder.iterdir()) == []
 
 
+@pytest.mark.slow
+def test_a_temporary_folder_with_a_long_name(tmp_path):
+    """The socket of a fork server in it could not have a name."""
+    folder = tmp_path / "a space" / ("x" * 100)
+    folder.mkdir(parents=True)
+    script = tmp_path / "launch.py"
+    script.write_text(
+        "from fixtures.ranks import greet\n"
+        "from rectest.training.group import run_on_ranks\n"
+        "if __name__ == '__main__':\n"
+        "    assert run_on_ranks(greet, 'hello', world_size=2) == ['hello'] * 2\n"
+    )
+
+    environ = os.environ | {"TMPDIR": str(folder), "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, str(script)], env=environ, check=True, timeout=100)
+
+    assert list(folder.iterdir()) == []
+
+
 def test_two_launches_at_once_do_not_meet():
     with ThreadPoolExecutor(max_workers=2) as pool:
         calls = [pool.submit(run_on_ranks, ranks.where, world_size=size) for size in (2, 3)]

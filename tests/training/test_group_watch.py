@@ -17,6 +17,7 @@ import pytest
 from fixtures import ranks
 from rectest.errors import ChildFailed
 from rectest.training.group import run_on_ranks, stop_ranks
+from rectest.training.group_failure import died
 from rectest.training.launch import Launch
 
 
@@ -64,6 +65,14 @@ def test_the_rank_that_failed_is_named_and_nothing_stays(own_folder, tmp_path, t
     assert list(own_folder.iterdir()) == []
     assert ranks.gone(tmp_path)
     assert caplog.records == []
+
+
+def test_an_abort_says_what_was_thrown():
+    log = "some line\n  what():  48 vs 8. Received data size doesn't match\nFatal Python error: Aborted\n\nThread 1"
+
+    error = died("mine", 1, 2, -6, stages=["reduce"], log=log)
+
+    assert str(error).endswith("after 'reduce'; it last said: what():  48 vs 8. Received data size doesn't match")
 
 
 def test_one_rank_that_vanishes_is_noticed():
@@ -156,14 +165,17 @@ def test_a_script_without_a_guard_is_told_so(tmp_path):
     assert "a script that starts ranks needs its work under `if __name__" in found.stderr.splitlines()[-1]
 
 
-def test_no_rank_outlives_a_killed_launcher(tmp_path):
-    script = "import sys; from fixtures.ranks import launch_and_hang; launch_and_hang(sys.argv[1])"
+@pytest.mark.parametrize("how", ["forked", pytest.param("fresh", marks=pytest.mark.slow)])
+def test_no_rank_outlives_a_killed_launcher(tmp_path, how):
+    """Nor does what it started, whether the ranks are children of a fork server or of the launcher."""
+    script = f"import sys; from fixtures.ranks import launch_and_hang; launch_and_hang(sys.argv[1], {how!r})"
     command = [sys.executable, "-c", script, str(tmp_path)]
-    environ = os.environ | {"PYTHONPATH": str(Path.cwd()), "TMPDIR": str(tmp_path)}
-    with subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) as launcher:
-        while len(list(tmp_path.glob("ready-*"))) < 2:
-            assert launcher.poll() is None
-            time.sleep(0.02)
-        launcher.kill()
+    with tempfile.TemporaryDirectory(prefix="r") as short:  # a fork server's socket has to fit below it
+        environ = os.environ | {"PYTHONPATH": str(Path.cwd()), "TMPDIR": short}
+        with subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) as launcher:
+            while len(list(tmp_path.glob("ready-*"))) < 2:
+                assert launcher.poll() is None
+                time.sleep(0.02)
+            launcher.kill()
 
-    assert ranks.gone(tmp_path)
+        assert ranks.gone(tmp_path)

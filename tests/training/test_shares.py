@@ -7,10 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fixtures import cases, odd_cases
 from fixtures.adaptive_sasrec import start
 from rectest.errors import TrainingError
 from rectest.systems.protocol import Batch
+from rectest.training.case_batch import as_batch
+from rectest.training.case_child import CaseTask
 from rectest.training.shares import combined, factors, local_gradients, micro_batches, row_digests, shared_digests
+
+REGRESSION = cases.case(build=odd_cases.build_checkpointed, loss=cases.loss_regression, batch=cases.pair_of())
 
 
 def numbered(num: int) -> Batch:
@@ -97,6 +102,21 @@ def test_local_gradients_leave_no_trace_and_add_up():
     run.system.losses(model, batch)["total"].backward()
     for name, value in model.named_parameters():
         assert torch.allclose(value.grad, sum(part[name] for part in found), atol=1e-6)
+
+
+def test_parameters_inside_a_reentrant_checkpoint_are_found():
+    batch, model = as_batch(cases.pair_of()), odd_cases.build_checkpointed()
+    kept = model[1].bias.grad = torch.ones(1)
+
+    found = local_gradients(CaseTask(REGRESSION), model, batch, {"total": 1.0}, num_shares=2)
+
+    assert model[0].inner.weight.grad is None
+    assert model[1].bias.grad is kept
+    model.zero_grad()
+    cases.loss_regression(model, batch.tree).backward()
+    assert set(found) == {name for name, _ in model.named_parameters()}
+    for name, value in model.named_parameters():
+        assert torch.allclose(value.grad / 2, found[name])
 
 
 def test_digests_tell_rows_negatives_and_what_is_shared_apart():
