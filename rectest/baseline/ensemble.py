@@ -19,7 +19,17 @@ from rectest.checks.result import CheckResult, Verdict
 from rectest.errors import RecordError
 from rectest.record import RunRecord
 
-__all__ = ["Comparison", "compare", "detectable_drop", "judge_feature"]
+__all__ = [
+    "Comparison",
+    "centre",
+    "compare",
+    "detectable_drop",
+    "judge_feature",
+    "percent",
+    "result_of",
+    "stored_text",
+    "worst_run",
+]
 
 DROP_SHARE = 0.8
 """Share of the false-alarm rate spent on deteriorations; the rest is for suspicious improvements."""
@@ -81,7 +91,7 @@ def compare(
 def detectable_drop(baseline: Baseline, name: str, *, num_new: int, alpha: float = 1e-3) -> float:
     """Smallest relative deterioration of a feature that `num_new` runs would show with 90 % probability."""
     stored = baseline.ensemble.features[name]
-    found = _compare(name, [_centre(stored)] * num_new, baseline, alpha=alpha)
+    found = _compare(name, [centre(stored)] * num_new, baseline, alpha=alpha)
     return _worse(name, found.detectable)
 
 
@@ -93,12 +103,12 @@ def judge_feature(
         values = [raw_feature(record, name) for record in records]
     except RecordError as e:
         figure, detail = f"{name} is not in the record", f"{e}; a metric that vanished is not green"
-        return _result(name, baseline, Verdict.NOT_MEASURED, figure, detail=detail, advice=advice)
+        return result_of(name, baseline, Verdict.NOT_MEASURED, figure, detail=detail, advice=advice)
     dead = [i for i, value in enumerate(values) if not (math.isfinite(value) and value > 0)]
     if dead:
         figure = f"{name} is {values[dead[0]]!r} (seed {records[dead[0]].spec.seed})"
         detail = "the model diverged, scores nobody, or never hits: needed a finite number above zero"
-        return _result(name, baseline, Verdict.FAIL, figure, expected=_stored(name, baseline), detail=detail)
+        return result_of(name, baseline, Verdict.FAIL, figure, expected=stored_text(name, baseline), detail=detail)
     found = _compare(name, values, baseline, alpha=alpha)
     return _verdict(name, values, records, baseline, found, alpha=alpha, advice=advice)
 
@@ -106,7 +116,7 @@ def judge_feature(
 def _compare(name: str, values: Sequence[float], baseline: Baseline, *, alpha: float) -> Comparison:
     ensemble = baseline.ensemble
     stored, split = ensemble.features[name], split_of(name)
-    floor = sd_floor(_centre(stored), num_scored=None if split is None else ensemble.num_scored.get(split))
+    floor = sd_floor(centre(stored), num_scored=None if split is None else ensemble.num_scored.get(split))
     sign = 1 if higher_is_better(name) else -1
     return compare(values, stored, sign=sign, num_features=len(ensemble.features), alpha=alpha, floor=floor)
 
@@ -121,51 +131,53 @@ def _verdict(
     alpha: float,
     advice: str,
 ) -> CheckResult:
-    centre = _centre(baseline.ensemble.features[name])
+    middle = centre(baseline.ensemble.features[name])
     runs = f"{len(values)} run{'s' if len(values) != 1 else ''}"
-    figure = f"{_percent(_centre(values) / centre - 1)} over {runs} ({_centre(values):.6g})"
-    shared = {"expected": _stored(name, baseline), "limit": _limits(name, centre, found)}
+    figure = f"{percent(centre(values) / middle - 1)} over {runs} ({centre(values):.6g})"
+    shared = {"expected": stored_text(name, baseline), "limit": _limits(name, middle, found)}
     if found.shift < -found.drop_limit:
-        seed, value = _worst_run(name, values, records)
+        seed, value = worst_run(name, values, records)
         shared |= {
-            "worst": f"seed {seed}: {value:.6g} ({_percent(value / centre - 1)})",
+            "worst": f"seed {seed}: {value:.6g} ({percent(value / middle - 1)})",
             "outside": f"p = {found.drop_p:.1g}, alarm below {found.drop_alpha:.1g}",
             "detail": f"worse than seed noise allows: run-to-run sd is {100 * found.sd:.2g} % over "
             f"{len(baseline.ensemble.seeds)} stored seeds",
             "advice": advice,
         }
-        return _result(name, baseline, Verdict.FAIL, figure, **shared)
+        return result_of(name, baseline, Verdict.FAIL, figure, **shared)
     if found.shift > found.rise_limit:
         shared |= {
             "outside": f"p = {found.rise_p:.1g}, alarm below {found.rise_alpha:.1g}",
             "detail": "suspiciously better: leak or changed evaluation?",
             "advice": advice,
         }
-        return _result(name, baseline, Verdict.FAIL, figure, **shared)
+        return result_of(name, baseline, Verdict.FAIL, figure, **shared)
     floored = "; the stored runs vary less than rounding, so the limit uses a floor" if found.floored else ""
     detail = (
         f"a change for the worse of {100 * _worse(name, found.detectable):.2g} % would be caught with "
         f"{POWER:.0%} probability, at a false-alarm rate of {alpha:.2g}{floored}"
     )
-    return _result(name, baseline, Verdict.PASS, figure, **shared, detail=detail)
+    return result_of(name, baseline, Verdict.PASS, figure, **shared, detail=detail)
 
 
-def _limits(name: str, centre: float, found: Comparison) -> str:
+def _limits(name: str, middle: float, found: Comparison) -> str:
     """Both limits in percent and in the feature's own unit, the one for the worse first."""
     sign = 1 if higher_is_better(name) else -1
     worse, better = math.exp(-sign * found.drop_limit), math.exp(sign * found.rise_limit)
     low, high = (">=", "<=") if sign > 0 else ("<=", ">=")
     return (
-        f"{low} {_percent(worse - 1)} ({centre * worse:.6g}), and {high} {_percent(better - 1)} ({centre * better:.6g})"
+        f"{low} {percent(worse - 1)} ({middle * worse:.6g}), and {high} {percent(better - 1)} ({middle * better:.6g})"
     )
 
 
-def _stored(name: str, baseline: Baseline) -> str:
+def stored_text(name: str, baseline: Baseline) -> str:
+    """The stored values of a feature in words."""
     values = np.asarray(baseline.ensemble.features[name])
     return f"{values.mean():.6g} ± {values.std(ddof=1):.2g} (sd of {len(values)} seeds)"
 
 
-def _worst_run(name: str, values: Sequence[float], records: Sequence[RunRecord]) -> tuple[int, float]:
+def worst_run(name: str, values: Sequence[float], records: Sequence[RunRecord]) -> tuple[int, float]:
+    """Seed and value of the run that is worst."""
     pick = min if higher_is_better(name) else max
     index = pick(range(len(values)), key=lambda i: values[i])
     return records[index].spec.seed, values[index]
@@ -176,13 +188,16 @@ def _worse(name: str, logs: float) -> float:
     return -math.expm1(-logs) if higher_is_better(name) else math.expm1(logs)
 
 
-def _centre(values: Sequence[float]) -> float:
+def centre(values: Sequence[float]) -> float:
+    """The geometric mean."""
     return math.exp(float(np.log(np.asarray(values, np.float64)).mean()))
 
 
-def _percent(change: float) -> str:
+def percent(change: float) -> str:
+    """A relative change for people."""
     return f"{100 * change:+.3g} %"
 
 
-def _result(name: str, baseline: Baseline, verdict: Verdict, figure: str, **rest: str) -> CheckResult:
+def result_of(name: str, baseline: Baseline, verdict: Verdict, figure: str, **rest: str) -> CheckResult:
+    """What the gate says about one feature."""
     return CheckResult(check=f"baseline/{name}", subject=baseline.name, verdict=verdict, figure=figure, **rest)

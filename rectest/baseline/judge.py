@@ -1,26 +1,29 @@
 """The two lanes of the gate: new runs against the stored bits, and against the stored distribution over seeds.
 
 `judge_exact` compares bits, only inside one environment fingerprint. `judge_ensemble` compares the mean of a few runs
-with a prediction limit, inside one environment class. Neither borrows from another environment, and both go red when
-the setting or the world is no longer what the baseline was recorded with. Nothing is written here.
+with a prediction limit, inside one environment class; `judge_sequential` takes one run at a time and says whether
+another one is needed. None borrows from another environment, and all go red when the setting or the world is no longer
+what the baseline was recorded with. Nothing is written here.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from rectest.baseline.ensemble import judge_feature
 from rectest.baseline.exact import describe_change, differing_groups, digests, final_values
 from rectest.baseline.features import feature_names
+from rectest.baseline.looks import LookOutcome, judge_looks
 from rectest.baseline.schema import Baseline, ExactEntry, SeedEntry, Settings
 from rectest.checks.result import CheckResult, Verdict
 from rectest.environment import Environment
 from rectest.record import RunRecord
 
-__all__ = ["judge_ensemble", "judge_exact", "world_digest"]
+__all__ = ["judge_ensemble", "judge_exact", "judge_sequential", "world_digest"]
 
 REVIEW = (
     "review the change; if it is intended: pytest -m gate --rectest-update=failed, "
@@ -75,8 +78,31 @@ def judge_ensemble(records: Sequence[RunRecord], baseline: Baseline, *, alpha: f
         if unfit is not None:
             return [unfit]
     judged = [judge_feature(name, records, baseline, alpha=alpha, advice=REVIEW) for name in baseline.ensemble.features]
-    fresh = sorted({name for record in records for name in feature_names(record)} - baseline.ensemble.features.keys())
-    return judged + [_new_feature(name, baseline) for name in fresh]
+    return judged + _new_features(records, baseline)
+
+
+def judge_sequential(records: Sequence[RunRecord], baseline: Baseline, *, max_runs: int = 5) -> LookOutcome:
+    """Whether the runs of a candidate's first seeds decide, or another seed is to be trained.
+
+    PASS as soon as every drop and rise that the gate promises to see is excluded; FAIL from two runs on, and only if
+    the change survives without its most extreme runs; after `max_runs` what is not red is green. The false-alarm rate
+    is that of all looks together.
+
+    Args:
+        records: Runs of one spec that differ in their seeds only.
+        baseline: The baseline of their system, world and environment class.
+        max_runs: Two to five.
+
+    Raises:
+        ValueError: no records, too many, mixed ones, a repeated seed, or the baseline of another system or world.
+    """
+    _check_runs(records)
+    for record in records:
+        unfit = _unfit(ENSEMBLE, record, baseline)
+        if unfit is not None:
+            return LookOutcome(undecided=False, results=(unfit,))
+    found = judge_looks(records, baseline, max_runs=max_runs, advice=REVIEW)
+    return replace(found, results=(*found.results, *_new_features(records, baseline)))
 
 
 def world_digest(record: RunRecord) -> str:
@@ -212,6 +238,12 @@ def _check_runs(records: Sequence[RunRecord]) -> None:
     if len(set(seeds)) != len(seeds):
         msg = f"a seed is repeated among the runs to judge ({seeds}); a repetition is not a new draw"
         raise ValueError(msg)
+
+
+def _new_features(records: Sequence[RunRecord], baseline: Baseline) -> list[CheckResult]:
+    """What the runs have and the baseline does not."""
+    names = {name for record in records for name in feature_names(record)} - baseline.ensemble.features.keys()
+    return [_new_feature(name, baseline) for name in sorted(names)]
 
 
 def _new_feature(name: str, baseline: Baseline) -> CheckResult:

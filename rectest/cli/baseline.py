@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-NUM_NEW = 3
-"""Runs for which ``show`` prints what a gate would detect."""
-
 app = typer.Typer(help="Show, compare and accept stored baselines.", no_args_is_help=True, rich_markup_mode=None)
 
 Root = Annotated[Path, typer.Option("--baselines", metavar="DIR", help="Folder of stored baselines.")]
@@ -56,6 +53,34 @@ def show(
         raise UnknownNameError("baseline", system, {name.system for name in names})
     for name in chosen:
         _show_one(console, store.read(name))
+
+
+@app.command()
+def plan(
+    system: Annotated[str, typer.Argument(metavar="SYSTEM", help="Whose stored noise is planned with.")],
+    drop: Annotated[float, typer.Option("--drop", metavar="PERCENT", help="Deterioration that must be caught.")],
+    baselines: Root = Path("baselines"),
+) -> None:
+    """Say how many seeds a baseline needs for its gate to catch a wanted drop, feature by feature."""
+    from rectest.baseline.looks import plan_seeds, promised_drop
+    from rectest.baseline.store import BaselineStore
+    from rectest.errors import UnknownNameError
+
+    store, console = BaselineStore(baselines), make_console()
+    names = store.entries()
+    chosen = [name for name in names if name.system == system]
+    if not chosen:
+        raise UnknownNameError("baseline", system, {name.system for name in names})
+    for name in chosen:
+        baseline, rows = store.read(name), []
+        for feature in sorted(baseline.ensemble.features):
+            needed = plan_seeds(baseline, feature, drop / 100)
+            rows.append([feature, f"{100 * promised_drop(baseline, feature):.2g} %", str(needed or "over 64")])
+        console.print(f"{baseline.name} ({baseline.env_class})", style="bold")
+        now = f"caught with {len(baseline.ensemble.seeds)} seeds"
+        columns = ("feature", now, f"seeds for {drop:g} %")
+        print_table(console, columns, rows, numbers=columns[1:])
+        console.print()
 
 
 @app.command("diff")
@@ -116,14 +141,14 @@ def _show_one(console: Console, baseline: Baseline) -> None:
 def _print_features(console: Console, baseline: Baseline) -> None:
     import numpy as np
 
-    from rectest.baseline.ensemble import detectable_drop
+    from rectest.baseline.looks import promised_drop
 
     rows = []
     for name, values in sorted(baseline.ensemble.features.items()):
         mean, sd = float(np.mean(values)), float(np.std(values, ddof=1))
-        caught = detectable_drop(baseline, name, num_new=NUM_NEW)
+        caught = promised_drop(baseline, name)
         rows.append([name, f"{mean:.6g}", f"{100 * sd / mean:.2f} %", f"{100 * caught:.2g} %"])
-    columns = ("feature", f"mean of {len(baseline.ensemble.seeds)} seeds", "run sd", f"caught by {NUM_NEW} runs")
+    columns = ("feature", f"mean of {len(baseline.ensemble.seeds)} seeds", "run sd", "caught with 90 %")
     print_table(console, columns, rows, numbers=columns[1:])
     console.print()
 

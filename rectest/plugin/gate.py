@@ -134,19 +134,29 @@ class Gate:
         self._refuse_file_world(spec)
         options = self.trainer.options
         store = BaselineStore(options.baselines)
-        records = self._train(spec, options.gate_seeds)
-        results, state, baseline = self._compare(store, spec, records)
+        records, results, state, baseline = self._look(store, spec)
         if options.update is not None:
             action = plan_update(options.update, state)
             if action is Action.EXTEND and baseline is not None:
-                self._extend(store, baseline, records)
+                self._extend(store, baseline, self._train(spec, options.gate_seeds))
             elif action is Action.RECORD:
                 self._record(store, spec)
             if action is not Action.KEEP:
-                results, state, _ = self._compare(store, spec, records)
+                results, state, _, _ = self._compare(store, spec, records)
         if options.candidates is not None and state in (State.ABSENT, State.CORRUPT, State.FAILED):
             self._record(BaselineStore(options.candidates), spec)
         return results
+
+    def _look(self, store: Any, spec: RunSpec) -> tuple[list[RunRecord], list[CheckResult], Any, Baseline | None]:
+        """Train the first seed and judge; another seed while nothing is decided, at most as many as the options say."""
+        __tracebackhide__ = True
+        options, num_seeds = self.trainer.options, 1
+        while True:
+            records = self._train(spec, num_seeds)
+            results, state, baseline, undecided = self._compare(store, spec, records)
+            if not undecided or num_seeds >= options.gate_seeds:
+                return records, results, state, baseline
+            num_seeds += 1
 
     def _train(self, spec: RunSpec, num_seeds: int) -> list[RunRecord]:
         __tracebackhide__ = True
@@ -154,8 +164,8 @@ class Gate:
 
     def _compare(
         self, store: Any, spec: RunSpec, records: Sequence[RunRecord]
-    ) -> tuple[list[CheckResult], Any, Baseline | None]:
-        from rectest.baseline.judge import judge_ensemble, judge_exact
+    ) -> tuple[list[CheckResult], Any, Baseline | None, bool]:
+        from rectest.baseline.judge import judge_exact, judge_sequential
         from rectest.baseline.update import State, state_of
         from rectest.checks.result import CheckResult, Verdict
         from rectest.errors import CorruptBaseline, NoBaseline
@@ -174,7 +184,7 @@ class Gate:
                 detail="what was never measured here cannot be compared; another class is never borrowed from",
                 advice=_record_command(spec),
             )
-            return [missing], State.ABSENT, None
+            return [missing], State.ABSENT, None, False
         except CorruptBaseline as e:
             broken = CheckResult(
                 check="baseline/ensemble",
@@ -185,10 +195,12 @@ class Gate:
                 detail="a damaged baseline judges nothing, and it is never repaired by guessing",
                 advice=f"restore it from version control, or {_record_command(spec, mode='failed')}",
             )
-            return [broken], State.CORRUPT, None
-        results = [r for record in records for r in judge_exact(record, baseline)]
-        results = [*_merged(results), *judge_ensemble(records, baseline)]
-        return results, state_of(results), baseline
+            return [broken], State.CORRUPT, None, False
+        exact = [r for record in records for r in judge_exact(record, baseline)]
+        found = judge_sequential(records, baseline, max_runs=self.trainer.options.gate_seeds)
+        results = [*_merged(exact), *found.results]
+        same_bits = all(result.verdict is Verdict.PASS for result in exact)
+        return results, state_of(results), baseline, found.undecided and not same_bits
 
     def _refuse_file_world(self, spec: RunSpec) -> None:
         from rectest.errors import BaselineError
@@ -226,7 +238,9 @@ def _merged(exact: list[CheckResult]) -> list[CheckResult]:
     green = [result for result in exact if result.verdict is Verdict.PASS]
     if red or not green:
         return [(red or exact)[0]]
-    count = f"{len(green)} seeds" if len(green) == len(exact) else f"{len(green)} of {len(exact)} seeds are stored"
+    plural = "s" if len(exact) != 1 else ""
+    stored = "" if len(green) == len(exact) else f" of {len(exact)}"
+    count = f"{len(green)}{stored} seed{plural}" + (" are stored" if stored else "")
     return [replace(green[0], figure=f"{count}, {green[0].figure.partition(': ')[2]}")]
 
 

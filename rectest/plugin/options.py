@@ -16,6 +16,7 @@ MARKERS = (
     "slow: takes long; run it before a release",
 )
 UPDATE_MODES = ("new", "failed", "all")
+_LOOKS = range(2, 6)
 _FEWEST_SEEDS = 8
 """`baseline.schema.MIN_SEEDS`, which costs an import of pydantic; a test holds them equal."""
 
@@ -127,10 +128,10 @@ def add_options(parser: pytest.Parser) -> None:
     add(
         "--rectest-gate-seeds",
         dest="rectest_gate_seeds",
-        type=_positive_int,
-        default=3,
+        type=_looks,
+        default=5,
         metavar="N",
-        help="seeds trained to judge a system against its baseline (default 3)",
+        help="seeds trained at most to judge a system against its baseline: 2 to 5 (default 5), mostly one is enough",
     )
     add("--rectest-json", dest="rectest_json", metavar="PATH", help="write every result there as JSON")
     add(
@@ -176,6 +177,14 @@ def _enough_seeds(text: str) -> int:
     value = _positive_int(text)
     if value < _FEWEST_SEEDS:
         msg = f"{value} seeds cannot carry a gate, at least {_FEWEST_SEEDS} are needed"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+def _looks(text: str) -> int:
+    value = _positive_int(text)
+    if value not in _LOOKS:
+        msg = f"{value} seeds; a gate needs a second one before it may fail, and its rates are stated for at most 5"
         raise argparse.ArgumentTypeError(msg)
     return value
 

@@ -59,7 +59,7 @@ def test_final_values_are_the_last_ones():
 def test_distance_counts_floats_between(value, steps):
     other = value
     for _ in range(steps):
-        other = math.nextafter(other, 0.0 if value > 0 else 1.0)
+        other = math.nextafter(other, -math.inf if value > 0 else math.inf)
 
     assert f"({steps} ulp)" in describe_change(value, other)
 

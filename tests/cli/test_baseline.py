@@ -100,6 +100,26 @@ class TestShow:
         assert "Traceback" not in err
 
 
+class TestPlan:
+    def test_seeds_for_a_wanted_drop(self, run, stored):
+        code, out, _ = run("plan", "toy", "--drop", "8", "--baselines", stored)
+
+        assert code == 0
+        assert "caught with 16 seeds" in out
+        assert "seeds for 8 %" in out
+        assert any(line.startswith("test/recall@10") and line.split()[-1].isdigit() for line in out.splitlines())
+
+    @pytest.mark.parametrize(
+        ("args", "problem"),
+        [(("toy", "--drop", "0"), "between 0 and 100 %"), (("tay", "--drop", "5"), "unknown baseline 'tay'")],
+    )
+    def test_mistakes_are_one_line(self, run, stored, args, problem):
+        code, _, err = run("plan", *args, "--baselines", stored)
+
+        assert code == 2
+        assert problem in err
+
+
 class TestDiff:
     def test_what_would_change(self, run, stored, candidates):
         before = (stored / "cpu" / "toy.json").read_bytes()

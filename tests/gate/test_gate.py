@@ -25,15 +25,21 @@ def spec(system, device, rec_train, rec_device):
 @pytest.fixture
 def record(system, spec, rec_train):
     """One training run of it. Where several can be trained at a time, so are the other runs that its tests need."""
-    first = rec_train(spec)
     if rec_train.processes > 1:
-        others = [
-            interrupted(spec, first),
-            rescheduled(spec, first),
-            *([] if system in WHOLE_USERS else [edited(spec)]),
-        ]
-        rec_train.many(others)
-    return first
+        edits = [] if system in WHOLE_USERS else [edited(spec)]
+        first, *_ = rec_train.many([spec, repeated(spec), reseeded(spec), *edits])
+        rec_train.many([interrupted(spec, first), rescheduled(spec, first)])
+    return rec_train(spec)
+
+
+def repeated(spec):
+    """The same run in a second process, with another hash seed and working directory."""
+    return spec.with_(replica=1)
+
+
+def reseeded(spec):
+    """The same run under another seed."""
+    return spec.with_(seed=1)
 
 
 def rescheduled(spec, record):
@@ -51,18 +57,16 @@ def edited(spec):
     return spec.with_(plant="rectest.faults.controls:held_out_edited")
 
 
-def test_reproducible(system, spec, rec_train, rec_check):
+def test_reproducible(system, spec, record, rec_train, rec_check):
     """The same spec in two fresh processes, with another hash seed and working directory, gives the same bits."""
-    first, second = rec_train.many([spec, spec.with_(replica=1)])
+    second = rec_train(repeated(spec))
 
-    rec_check([*checks.reproducible(first, second), *checks.hash_sweep([first, second])], of=system)
+    rec_check([*checks.reproducible(record, second), *checks.hash_sweep([record, second])], of=system)
 
 
-def test_seeds_are_alive(system, spec, rec_train, rec_check):
+def test_seeds_are_alive(system, spec, record, rec_train, rec_check):
     """Another seed draws other parameters, batches and negatives."""
-    first, second = rec_train.many([spec, spec.with_(seed=1)])
-
-    rec_check(checks.different_seeds_differ(first, second), of=system)
+    rec_check(checks.different_seeds_differ(record, rec_train(reseeded(spec))), of=system)
 
 
 def test_exact_baseline(spec, rec_gate):
@@ -160,9 +164,9 @@ def test_effects(system, record, rec_check):
     rec_check(checks.effects(record), of=system)
 
 
-def test_fluctuation(system, spec, rec_train, rec_check):
+def test_fluctuation(system, spec, record, rec_train, rec_check):
     """How far seeds lie apart, by phase, with the bands of report 000 printed beside it and not believed."""
-    records = rec_train.many([spec.with_(seed=seed) for seed in range(3)])
+    records = [record, rec_train(reseeded(spec))]
     metric = f"valid/{records[0].facts['early_stopping']['measure']}"
 
     rec_check([*checks.seed_spread(records, metric), *checks.phases(records, metric)], of=system)

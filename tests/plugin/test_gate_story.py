@@ -96,7 +96,7 @@ def test_the_five_steps(project, capsys):
 
     green = project.gate()
     assert green.ret == 0
-    green.stdout.fnmatch_lines(["*PASS*baseline/exact*3 seeds, all*", "*PASS*baseline/test/recall@10*"])
+    green.stdout.fnmatch_lines(["*PASS*baseline/exact*1 seed, all*", "*PASS*baseline/test/recall@10*"])
 
     change(project, QUALITY=0.27)
     red = project.gate("--rectest-candidates=candidates")
@@ -141,14 +141,25 @@ def test_other_environment_skips_the_exact_lane_visibly(project, monkeypatch):
     assert len(stored["exact"]) == 2
 
 
-def test_a_seed_that_is_not_stored_does_not_hide_those_that_are(project):
+def test_a_seed_that_is_not_stored_is_judged_by_the_others(project):
+    """Its bits say nothing, so the exact lane is skipped visibly, and the ensemble lane decides."""
     project.makepyfile(test_mine=LANES)
     project.gate("--rectest-update=new")
+    stored = json.loads((project.path / FILE).read_text())
+    for entry in stored["exact"].values():
+        del entry["seeds"]["0"]
+    (project.path / FILE).write_text(json.dumps(stored))
 
-    result = project.gate("--rectest-gate-seeds=6")
+    result = project.gate()
 
-    result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(["*PASS*baseline/exact*5 of 6 seeds are stored*"])
+    assert result.ret == 0
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["*seed 0 is not stored for this environment, only 1, 2, 3, 4*"])
+
+
+def test_a_gate_of_one_or_six_seeds_is_refused(project):
+    for number in (1, 6):
+        assert project.gate(f"--rectest-gate-seeds={number}").ret == pytest.ExitCode.USAGE_ERROR
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_defaults(options, pytester):
         deadline=600.0,
         processes=2,
         seeds=16,
-        gate_seeds=3,
+        gate_seeds=5,
         reason="",
         json_path=None,
         allow_no_gpu=False,

@@ -1,0 +1,180 @@
+"""The ensemble lane one run at a time: stop with a verdict, or ask for another seed.
+
+`sequential.decide` has the statistics; this file makes logs of records, puts floors under the stored sds and words
+around the looks. A change of code that is clean is passed after little more than one run, and nothing is failed on one.
+Which records may be compared at all is decided in `judge`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rectest.baseline.ensemble import centre, percent, result_of, stored_text, worst_run
+from rectest.baseline.features import higher_is_better, raw_feature, split_of
+from rectest.baseline.limits import sd_floor
+from rectest.baseline.power import mdd_upper, plan
+from rectest.baseline.schema import Baseline
+from rectest.baseline.sequential import Decision, Look, Rule, decide
+from rectest.checks.result import CheckResult, Verdict
+from rectest.errors import RecordError
+from rectest.record import RunRecord
+
+__all__ = ["MAX_RUNS", "LookOutcome", "judge_looks", "plan_seeds", "promised_drop"]
+
+MAX_RUNS = 5
+"""Runs of a candidate after which a gate decides in any case."""
+
+ALPHA_DROP, ALPHA_RISE = 8e-4, 2e-4
+"""False-alarm rates of a whole gate, all looks and features together."""
+
+BETA = 0.10
+"""Probability of a miss, all looks together."""
+
+
+_WORSE, _BETTER = "worse than seed noise allows", "suspiciously better: leak or changed evaluation?"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LookOutcome:
+    """What the runs so far say."""
+
+    undecided: bool
+    """Whether another seed is to be trained."""
+
+    results: tuple[CheckResult, ...]
+    """One per stored feature; while undecided, what they would be if this were the last run."""
+
+
+def judge_looks(records: Sequence[RunRecord], baseline: Baseline, *, max_runs: int, advice: str) -> LookOutcome:
+    """Judge the runs of the first seeds of a candidate, at most `max_runs` of them.
+
+    A value that is missing, not finite or not above zero decides at once, and red.
+    """
+    names = list(baseline.ensemble.features)
+    broken = [found for name in names if (found := _unusable(name, records, baseline, advice)) is not None]
+    if broken:
+        return LookOutcome(undecided=False, results=tuple(broken))
+    rule = Rule(
+        weights=tuple([1 / len(names)] * len(names)),
+        alpha_drop=ALPHA_DROP,
+        alpha_rise=ALPHA_RISE,
+        beta=BETA,
+        max_runs=max_runs,
+        min_effect=0.0,
+    )
+    stored = np.stack([_logs(name, baseline.ensemble.features[name]) for name in names], axis=1)
+    new = np.stack([_logs(name, [raw_feature(record, name) for record in records]) for name in names], axis=1)
+    decision = decide(stored, new, rule, floors=[_floor(name, baseline) for name in names])
+    results = [_result(name, place, records, baseline, decision, advice) for place, name in enumerate(names)]
+    return LookOutcome(undecided=decision.state == "UNDECIDED", results=tuple(results))
+
+
+def promised_drop(baseline: Baseline, name: str) -> float:
+    """Relative deterioration of a feature that the gate catches with 90 % probability: an 80 % upper limit."""
+    sd, num_stored, alpha = _noise(baseline, name)
+    found = mdd_upper(
+        sd,
+        num_stored=num_stored,
+        num_new=MAX_RUNS,
+        df=num_stored - 1,
+        alpha=alpha / (MAX_RUNS - 1),
+        beta=BETA / MAX_RUNS,
+    )
+    return found if higher_is_better(name) else found / (1 - found)
+
+
+def plan_seeds(baseline: Baseline, name: str, wanted: float) -> int | None:
+    """Seeds that a baseline needs for the gate to catch a relative deterioration of `wanted`; None for more than 64.
+
+    Raises:
+        ValueError: `wanted` is not between 0 and 1.
+    """
+    if not 0 < wanted < 1:
+        msg = f"a drop must be between 0 and 100 %, got {100 * wanted:g} %"
+        raise ValueError(msg)
+    sd, _, alpha = _noise(baseline, name)
+    shift = wanted if higher_is_better(name) else wanted / (1 + wanted)
+    try:
+        return plan(sd, shift, alpha=alpha, beta=BETA, max_runs=MAX_RUNS, most_new=MAX_RUNS).num_stored
+    except ValueError:
+        return None
+
+
+def _noise(baseline: Baseline, name: str) -> tuple[float, int, float]:
+    """Run-to-run sd of the logs, stored seeds, and the feature's share of the false-alarm rate."""
+    values = _logs(name, baseline.ensemble.features[name])
+    sd = max(float(values.std(ddof=1)), _floor(name, baseline))
+    return sd, len(values), ALPHA_DROP / len(baseline.ensemble.features)
+
+
+def _logs(name: str, values: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Logs in the direction in which down is worse."""
+    return (1 if higher_is_better(name) else -1) * np.log(np.asarray(values, np.float64))
+
+
+def _floor(name: str, baseline: Baseline) -> float:
+    ensemble, split = baseline.ensemble, split_of(name)
+    num_scored = None if split is None else ensemble.num_scored.get(split)
+    return sd_floor(centre(ensemble.features[name]), num_scored=num_scored)
+
+
+def _unusable(name: str, records: Sequence[RunRecord], baseline: Baseline, advice: str) -> CheckResult | None:
+    """Why a feature of these runs cannot be compared, or None."""
+    try:
+        values = [raw_feature(record, name) for record in records]
+    except RecordError as e:
+        figure, detail = f"{name} is not in the record", f"{e}; a metric that vanished is not green"
+        return result_of(name, baseline, Verdict.NOT_MEASURED, figure, detail=detail, advice=advice)
+    dead = [place for place, value in enumerate(values) if not (math.isfinite(value) and value > 0)]
+    if not dead:
+        return None
+    figure = f"{name} is {values[dead[0]]!r} (seed {records[dead[0]].spec.seed})"
+    detail = "the model diverged, scores nobody, or never hits: needed a finite number above zero"
+    return result_of(name, baseline, Verdict.FAIL, figure, expected=stored_text(name, baseline), detail=detail)
+
+
+def _result(
+    name: str, place: int, records: Sequence[RunRecord], baseline: Baseline, decision: Decision, advice: str
+) -> CheckResult:
+    drop, rise = decision.drops[place], decision.rises[place]
+    values = [raw_feature(record, name) for record in records]
+    middle = centre(baseline.ensemble.features[name])
+    runs = f"{len(values)} run{'s' if len(values) != 1 else ''}"
+    figure = f"{percent(centre(values) / middle - 1)} over {runs} ({centre(values):.6g})"
+    shared = {"expected": stored_text(name, baseline), "limit": _limits(name, middle, drop, rise)}
+    for look, why in ((drop, _WORSE), (rise, _BETTER)):
+        if look.alarm:
+            seed, value = worst_run(name, values, records)
+            shared |= {
+                "worst": f"seed {seed}: {value:.6g} ({percent(value / middle - 1)})",
+                "outside": f"p = {look.p:.1g}, alarm below {look.level:.1g}",
+                "detail": f"{why}: run-to-run sd is {100 * look.sd:.2g} % over {len(baseline.ensemble.seeds)} stored "
+                f"seeds; without its most extreme runs it is still {percent(_change(name, look.witness))}",
+                "advice": advice,
+            }
+            return result_of(name, baseline, Verdict.FAIL, figure, **shared)
+    caught = drop.mdd if higher_is_better(name) else drop.mdd / (1 - drop.mdd)
+    detail = (
+        f"a change for the worse of {100 * caught:.2g} % would be caught with 90 % probability, at a false-alarm rate "
+        f"of {ALPHA_DROP + ALPHA_RISE:.2g}"
+    )
+    return result_of(name, baseline, Verdict.PASS, figure, **shared, detail=detail)
+
+
+def _limits(name: str, middle: float, drop: Look, rise: Look) -> str:
+    """Both limits in percent and in the feature's own unit, the one for the worse first."""
+    worse, better = _change(name, -drop.limit), _change(name, rise.limit)
+    low, high = (">=", "<=") if higher_is_better(name) else ("<=", ">=")
+    return (
+        f"{low} {percent(worse)} ({middle * (1 + worse):.6g}), and {high} {percent(better)} "
+        f"({middle * (1 + better):.6g})"
+    )
+
+
+def _change(name: str, shift: float) -> float:
+    """A shift of logs, where down is worse, as the relative change of the feature."""
+    return math.expm1(shift if higher_is_better(name) else -shift)
