@@ -114,8 +114,8 @@ def test_a_fault_turns_its_check_red_within_a_few_steps(system, name):
         ("adaptive_sasrec", "clean_smart_negatives"),
         ("comirec", "clean"),
         ("gear", "clean"),
-        ("gram_c", "clean"),
-        ("ur4rec", "clean"),
+        pytest.param("gram_c", "clean", marks=pytest.mark.slow),
+        pytest.param("ur4rec", "clean", marks=pytest.mark.slow),
     ],
 )
 def test_the_clean_system_turns_none_of_these_red(system, name):
