@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from rectest.baseline.features import higher_is_better, raw_feature, split_of
-from rectest.baseline.limits import detectable_shift, p_value, sd_floor, standard_error, t_limit
+from rectest.baseline.limits import p_value, sd_floor, standard_error
+from rectest.baseline.power import shift_quantile, t_quantile
 from rectest.baseline.schema import Baseline
 from rectest.checks.result import CheckResult, Verdict
 from rectest.errors import RecordError
@@ -24,10 +25,12 @@ __all__ = [
     "centre",
     "compare",
     "detectable_drop",
+    "feature_floor",
     "judge_feature",
     "percent",
     "result_of",
     "stored_text",
+    "unusable",
     "worst_run",
 ]
 
@@ -78,9 +81,9 @@ def compare(
         shift=shift,
         sd=sd,
         floored=spread < floor,
-        drop_limit=error * t_limit(drop_alpha, df),
-        rise_limit=error * t_limit(rise_alpha, df),
-        detectable=error * detectable_shift(drop_alpha, df, power=POWER),
+        drop_limit=error * t_quantile(drop_alpha, df),
+        rise_limit=error * t_quantile(rise_alpha, df),
+        detectable=error * shift_quantile(drop_alpha, df, 1 - POWER),
         drop_p=p_value(-shift / error, df),
         rise_p=p_value(shift / error, df),
         drop_alpha=drop_alpha,
@@ -99,26 +102,40 @@ def judge_feature(
     name: str, records: Sequence[RunRecord], baseline: Baseline, *, alpha: float, advice: str
 ) -> CheckResult:
     """The verdict on one stored feature; a value that is missing, not finite or not above zero is red."""
+    broken = unusable(name, records, baseline, advice=advice)
+    if broken is not None:
+        return broken
+    values = [raw_feature(record, name) for record in records]
+    found = _compare(name, values, baseline, alpha=alpha)
+    return _verdict(name, values, records, baseline, found, alpha=alpha, advice=advice)
+
+
+def unusable(name: str, records: Sequence[RunRecord], baseline: Baseline, *, advice: str) -> CheckResult | None:
+    """Why a feature of these runs cannot be compared, or None."""
     try:
         values = [raw_feature(record, name) for record in records]
     except RecordError as e:
         figure, detail = f"{name} is not in the record", f"{e}; a metric that vanished is not green"
         return result_of(name, baseline, Verdict.NOT_MEASURED, figure, detail=detail, advice=advice)
-    dead = [i for i, value in enumerate(values) if not (math.isfinite(value) and value > 0)]
-    if dead:
-        figure = f"{name} is {values[dead[0]]!r} (seed {records[dead[0]].spec.seed})"
-        detail = "the model diverged, scores nobody, or never hits: needed a finite number above zero"
-        return result_of(name, baseline, Verdict.FAIL, figure, expected=stored_text(name, baseline), detail=detail)
-    found = _compare(name, values, baseline, alpha=alpha)
-    return _verdict(name, values, records, baseline, found, alpha=alpha, advice=advice)
+    dead = [place for place, value in enumerate(values) if not (math.isfinite(value) and value > 0)]
+    if not dead:
+        return None
+    figure = f"{name} is {values[dead[0]]!r} (seed {records[dead[0]].spec.seed})"
+    detail = "the model diverged, scores nobody, or never hits: needed a finite number above zero"
+    return result_of(name, baseline, Verdict.FAIL, figure, expected=stored_text(name, baseline), detail=detail)
+
+
+def feature_floor(name: str, baseline: Baseline) -> float:
+    """The smallest run-to-run sd that may be believed of a stored feature."""
+    ensemble, split = baseline.ensemble, split_of(name)
+    num_scored = None if split is None else ensemble.num_scored.get(split)
+    return sd_floor(centre(ensemble.features[name]), num_scored=num_scored)
 
 
 def _compare(name: str, values: Sequence[float], baseline: Baseline, *, alpha: float) -> Comparison:
-    ensemble = baseline.ensemble
-    stored, split = ensemble.features[name], split_of(name)
-    floor = sd_floor(centre(stored), num_scored=None if split is None else ensemble.num_scored.get(split))
-    sign = 1 if higher_is_better(name) else -1
-    return compare(values, stored, sign=sign, num_features=len(ensemble.features), alpha=alpha, floor=floor)
+    features = baseline.ensemble.features
+    sign, floor = 1 if higher_is_better(name) else -1, feature_floor(name, baseline)
+    return compare(values, features[name], sign=sign, num_features=len(features), alpha=alpha, floor=floor)
 
 
 def _verdict(

@@ -13,14 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rectest.baseline.ensemble import centre, percent, result_of, stored_text, worst_run
-from rectest.baseline.features import higher_is_better, raw_feature, split_of
-from rectest.baseline.limits import sd_floor
+from rectest.baseline.ensemble import centre, feature_floor, percent, result_of, stored_text, unusable, worst_run
+from rectest.baseline.features import higher_is_better, raw_feature
 from rectest.baseline.power import mdd_upper, plan
 from rectest.baseline.schema import Baseline
 from rectest.baseline.sequential import Decision, Look, Rule, decide
 from rectest.checks.result import CheckResult, Verdict
-from rectest.errors import RecordError
 from rectest.record import RunRecord
 
 __all__ = ["MAX_RUNS", "LookOutcome", "judge_looks", "plan_seeds", "promised_drop"]
@@ -55,7 +53,7 @@ def judge_looks(records: Sequence[RunRecord], baseline: Baseline, *, max_runs: i
     A value that is missing, not finite or not above zero decides at once, and red.
     """
     names = list(baseline.ensemble.features)
-    broken = [found for name in names if (found := _unusable(name, records, baseline, advice)) is not None]
+    broken = [found for name in names if (found := unusable(name, records, baseline, advice=advice)) is not None]
     if broken:
         return LookOutcome(undecided=False, results=tuple(broken))
     rule = Rule(
@@ -68,7 +66,7 @@ def judge_looks(records: Sequence[RunRecord], baseline: Baseline, *, max_runs: i
     )
     stored = np.stack([_logs(name, baseline.ensemble.features[name]) for name in names], axis=1)
     new = np.stack([_logs(name, [raw_feature(record, name) for record in records]) for name in names], axis=1)
-    decision = decide(stored, new, rule, floors=[_floor(name, baseline) for name in names])
+    decision = decide(stored, new, rule, floors=[feature_floor(name, baseline) for name in names])
     results = [_result(name, place, records, baseline, decision, advice) for place, name in enumerate(names)]
     return LookOutcome(undecided=decision.state == "UNDECIDED", results=tuple(results))
 
@@ -107,34 +105,13 @@ def plan_seeds(baseline: Baseline, name: str, wanted: float) -> int | None:
 def _noise(baseline: Baseline, name: str) -> tuple[float, int, float]:
     """Run-to-run sd of the logs, stored seeds, and the feature's share of the false-alarm rate."""
     values = _logs(name, baseline.ensemble.features[name])
-    sd = max(float(values.std(ddof=1)), _floor(name, baseline))
+    sd = max(float(values.std(ddof=1)), feature_floor(name, baseline))
     return sd, len(values), ALPHA_DROP / len(baseline.ensemble.features)
 
 
 def _logs(name: str, values: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Logs in the direction in which down is worse."""
     return (1 if higher_is_better(name) else -1) * np.log(np.asarray(values, np.float64))
-
-
-def _floor(name: str, baseline: Baseline) -> float:
-    ensemble, split = baseline.ensemble, split_of(name)
-    num_scored = None if split is None else ensemble.num_scored.get(split)
-    return sd_floor(centre(ensemble.features[name]), num_scored=num_scored)
-
-
-def _unusable(name: str, records: Sequence[RunRecord], baseline: Baseline, advice: str) -> CheckResult | None:
-    """Why a feature of these runs cannot be compared, or None."""
-    try:
-        values = [raw_feature(record, name) for record in records]
-    except RecordError as e:
-        figure, detail = f"{name} is not in the record", f"{e}; a metric that vanished is not green"
-        return result_of(name, baseline, Verdict.NOT_MEASURED, figure, detail=detail, advice=advice)
-    dead = [place for place, value in enumerate(values) if not (math.isfinite(value) and value > 0)]
-    if not dead:
-        return None
-    figure = f"{name} is {values[dead[0]]!r} (seed {records[dead[0]].spec.seed})"
-    detail = "the model diverged, scores nobody, or never hits: needed a finite number above zero"
-    return result_of(name, baseline, Verdict.FAIL, figure, expected=stored_text(name, baseline), detail=detail)
 
 
 def _result(
