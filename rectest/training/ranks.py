@@ -63,11 +63,6 @@ class RanksJob:
             msg = f"optimizer must be own or sgd, got {self.optimizer!r}"
             raise ValueError(msg)
 
-    @property
-    def micro_per_step(self) -> int:
-        """Micro-batches of one step on one rank."""
-        return self.reduction.accumulation if self.num_micro is None else self.num_micro
-
     def alone(self) -> RanksJob:
         """The job of one process on the whole batch, with which this one is compared."""
         return replace(self, reduction=PLAIN, num_micro=None, shares=None, own_init=False, same_rows=False)

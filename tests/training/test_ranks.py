@@ -105,7 +105,7 @@ def test_local_gradients_add_up_to_the_whole_however_they_are_reduced(two_ranks,
     shares = [record[f"local/{key}"] for record in records for key in record.names("local/") if "next" in key]
 
     np.testing.assert_allclose(sum(shares), single.records[0]["grad/next.weight"], atol=1e-7)
-    assert len(shares) == 2 * JOBS[name].micro_per_step
+    assert len(shares) == 2 * JOBS[name].reduction.accumulation
 
 
 def test_equal_shares_are_kept_where_shares_differ(two_ranks):
