@@ -6,6 +6,7 @@ else. Saving is bit-exact (safetensors with a JSON header, never pickle) and ato
 Array keys: ``eval/steps``; ``metric/<split>/<measure>``; ``loss/<component>``; ``ranks/<split>/<column>``;
 ``grad/<parameter>``; ``table/<name>``, ``table_init/<name>``; ``rows/<name>``; ``popularity/<space>``;
 ``counter/<name>``; ``tape/<stage>`` and ``tape/<stage>/tensors``; ``idmap/<name>``; ``used/<map>/<phase>``;
+``init/first`` (the first values of each fresh parameter); ``users/<split>/<measure>`` [evaluations, users];
 ``floor/popularity/<metric>``. What a rank among several has besides is in `rectest.training.ranks.RanksOutcome`.
 """
 

@@ -1,9 +1,9 @@
 """The two lanes of the gate: new runs against the stored bits, and against the stored distribution over seeds.
 
-`judge_exact` compares bits, only inside one environment fingerprint. `judge_ensemble` compares the mean of a few runs
-with a prediction limit, inside one environment class; `judge_sequential` takes one run at a time and says whether
-another one is needed. None borrows from another environment, and all go red when the setting or the world is no longer
-what the baseline was recorded with. Nothing is written here.
+`judge_exact` compares bits, only inside one environment fingerprint; `judge_sequential` compares the runs so far with
+the stored seeds inside one environment class, and says whether another run is needed. None borrows from another
+environment, and both go red when the setting or the world is no longer what the baseline was recorded with. What the
+lanes say together is decided in `levels`. Nothing is written here.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from rectest.baseline.ensemble import judge_feature
 from rectest.baseline.exact import describe_change, differing_groups, digests, final_values
 from rectest.baseline.features import feature_names
-from rectest.baseline.looks import LookOutcome, judge_looks
+from rectest.baseline.looks import LookOutcome, Noise, judge_looks
 from rectest.baseline.schema import Baseline, ExactEntry, SeedEntry, Settings
 from rectest.checks.result import CheckResult, Verdict
 from rectest.environment import Environment
 from rectest.record import RunRecord
 
-__all__ = ["judge_ensemble", "judge_exact", "judge_sequential", "world_digest"]
+__all__ = ["ENSEMBLE", "EXACT", "REVIEW", "judge_exact", "judge_sequential", "world_digest"]
 
 REVIEW = (
     "review the change; if it is intended: pytest -m gate --rectest-update=failed, "
@@ -53,35 +52,14 @@ def judge_exact(record: RunRecord, baseline: Baseline) -> list[CheckResult]:
     return [_compare_bits(record, baseline, entry)]
 
 
-def judge_ensemble(records: Sequence[RunRecord], baseline: Baseline, *, alpha: float = 1e-3) -> list[CheckResult]:
-    """Whether the mean of some runs over different seeds is what the stored seeds predict, feature by feature.
-
-    A feature fails below the one-sided prediction limit on its logarithm, at a false-alarm rate of ``0.8 alpha`` over
-    all features, and above the opposite limit at ``0.2 alpha``: better than chance allows is a leak or a changed
-    evaluation until somebody looked. Runs of seeds that are also stored make the limit a little too wide, never too
-    narrow.
-
-    Args:
-        records: Runs of one spec that differ in their seeds only.
-        baseline: The baseline of their system, world and environment class.
-        alpha: False-alarm rate of the whole call when nothing changed.
-
-    Raises:
-        ValueError: no records, mixed records, a repeated seed, or the baseline of another system or world.
-    """
-    if not 0 < alpha < 0.5:
-        msg = f"alpha must be between 0 and 0.5, got {alpha!r}"
-        raise ValueError(msg)
-    _check_runs(records)
-    for record in records:
-        unfit = _unfit(ENSEMBLE, record, baseline)
-        if unfit is not None:
-            return [unfit]
-    judged = [judge_feature(name, records, baseline, alpha=alpha, advice=REVIEW) for name in baseline.ensemble.features]
-    return judged + _new_features(records, baseline)
-
-
-def judge_sequential(records: Sequence[RunRecord], baseline: Baseline, *, max_runs: int = 5) -> LookOutcome:
+def judge_sequential(
+    records: Sequence[RunRecord],
+    baseline: Baseline,
+    *,
+    max_runs: int = 5,
+    noise: Noise | None = None,
+    alpha_scale: float = 1.0,
+) -> LookOutcome:
     """Whether the runs of a candidate's first seeds decide, or another seed is to be trained.
 
     PASS as soon as every drop and rise that the gate promises to see is excluded; FAIL from two runs on, and only if
@@ -92,6 +70,8 @@ def judge_sequential(records: Sequence[RunRecord], baseline: Baseline, *, max_ru
         records: Runs of one spec that differ in their seeds only.
         baseline: The baseline of their system, world and environment class.
         max_runs: Two to five.
+        noise: sds pooled over systems, where there are enough of them.
+        alpha_scale: Both false-alarm rates are multiplied by it: a nightly run of fresh seeds asks for a tenth.
 
     Raises:
         ValueError: no records, too many, mixed ones, a repeated seed, or the baseline of another system or world.
@@ -101,7 +81,7 @@ def judge_sequential(records: Sequence[RunRecord], baseline: Baseline, *, max_ru
         unfit = _unfit(ENSEMBLE, record, baseline)
         if unfit is not None:
             return LookOutcome(undecided=False, results=(unfit,))
-    found = judge_looks(records, baseline, max_runs=max_runs, advice=REVIEW)
+    found = judge_looks(records, baseline, max_runs=max_runs, advice=REVIEW, noise=noise, alpha_scale=alpha_scale)
     return replace(found, results=(*found.results, *_new_features(records, baseline)))
 
 
@@ -187,7 +167,7 @@ def _compare_bits(record: RunRecord, baseline: Baseline, entry: ExactEntry) -> C
     return _result(
         EXACT,
         baseline,
-        Verdict.FAIL,
+        Verdict.CHANGED,
         f"seed {record.spec.seed}: {first} is the first to differ ({len(changed)} of {len(names)}: "
         f"{', '.join(changed)})",
         worst=worst,
@@ -195,7 +175,7 @@ def _compare_bits(record: RunRecord, baseline: Baseline, entry: ExactEntry) -> C
         limit=f"equal bits; obtained {obtained.get(first, 'not recorded')}",
         outside=outside,
         detail="the same seed in the same environment gives other bits: code, data or a library changed what is "
-        "computed; whether it is worse is for the ensemble lane",
+        "computed; whether that is rounding is for the paired lane, whether it is worse for the ensemble lane",
         advice=REVIEW,
     )
 
@@ -242,7 +222,8 @@ def _check_runs(records: Sequence[RunRecord]) -> None:
 
 def _new_features(records: Sequence[RunRecord], baseline: Baseline) -> list[CheckResult]:
     """What the runs have and the baseline does not."""
-    names = {name for record in records for name in feature_names(record)} - baseline.ensemble.features.keys()
+    known = baseline.ensemble.features.keys() | baseline.ensemble.left_out.keys()
+    names = {name for record in records for name in feature_names(record)} - known
     return [_new_feature(name, baseline) for name in sorted(names)]
 
 

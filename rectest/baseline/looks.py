@@ -7,21 +7,40 @@ Which records may be compared at all is decided in `judge`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from rectest.baseline.ensemble import centre, feature_floor, percent, result_of, stored_text, unusable, worst_run
-from rectest.baseline.features import higher_is_better, raw_feature
+from rectest.baseline.ensemble import (
+    centre,
+    feature_floor,
+    percent,
+    relative_change,
+    result_of,
+    signed_logs,
+    stored_text,
+    unusable,
+    worst_run,
+)
+from rectest.baseline.features import higher_is_better, raw_feature, weights
 from rectest.baseline.power import mdd_upper, plan
 from rectest.baseline.schema import Baseline
 from rectest.baseline.sequential import Decision, Look, Rule, decide
 from rectest.checks.result import CheckResult, Verdict
 from rectest.record import RunRecord
 
-__all__ = ["MAX_RUNS", "LookOutcome", "judge_looks", "plan_seeds", "promised_drop"]
+__all__ = [
+    "ALPHA_DROP",
+    "ALPHA_RISE",
+    "BETA",
+    "MAX_RUNS",
+    "LookOutcome",
+    "Noise",
+    "judge_looks",
+    "plan_seeds",
+    "promised_drop",
+]
 
 MAX_RUNS = 5
 """Runs of a candidate after which a gate decides in any case."""
@@ -46,8 +65,30 @@ class LookOutcome:
     results: tuple[CheckResult, ...]
     """One per stored feature; while undecided, what they would be if this were the last run."""
 
+    decision: Decision | None = None
+    """The numbers behind the results, features in the order of the baseline; None where a value cannot be judged."""
 
-def judge_looks(records: Sequence[RunRecord], baseline: Baseline, *, max_runs: int, advice: str) -> LookOutcome:
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Noise:
+    """Run-to-run sds that rest on more than the stored seeds of one system; see `pooling`."""
+
+    sd: dict[str, float]
+    """By feature, log scale."""
+
+    df_extra: dict[str, float]
+    """Degrees of freedom that other systems lend, by feature."""
+
+
+def judge_looks(
+    records: Sequence[RunRecord],
+    baseline: Baseline,
+    *,
+    max_runs: int,
+    advice: str,
+    noise: Noise | None = None,
+    alpha_scale: float = 1.0,
+) -> LookOutcome:
     """Judge the runs of the first seeds of a candidate, at most `max_runs` of them.
 
     A value that is missing, not finite or not above zero decides at once, and red.
@@ -57,18 +98,25 @@ def judge_looks(records: Sequence[RunRecord], baseline: Baseline, *, max_runs: i
     if broken:
         return LookOutcome(undecided=False, results=tuple(broken))
     rule = Rule(
-        weights=tuple([1 / len(names)] * len(names)),
-        alpha_drop=ALPHA_DROP,
-        alpha_rise=ALPHA_RISE,
+        weights=tuple(weights(names).values()),
+        alpha_drop=ALPHA_DROP * alpha_scale,
+        alpha_rise=ALPHA_RISE * alpha_scale,
         beta=BETA,
         max_runs=max_runs,
         min_effect=0.0,
     )
-    stored = np.stack([_logs(name, baseline.ensemble.features[name]) for name in names], axis=1)
-    new = np.stack([_logs(name, [raw_feature(record, name) for record in records]) for name in names], axis=1)
-    decision = decide(stored, new, rule, floors=[feature_floor(name, baseline) for name in names])
+    stored = np.stack([signed_logs(name, baseline.ensemble.features[name]) for name in names], axis=1)
+    new = np.stack([signed_logs(name, [raw_feature(record, name) for record in records]) for name in names], axis=1)
+    decision = decide(
+        stored,
+        new,
+        rule,
+        floors=[feature_floor(name, baseline) for name in names],
+        sd=None if noise is None else [noise.sd[name] for name in names],
+        df_extra=0.0 if noise is None else [noise.df_extra[name] for name in names],
+    )
     results = [_result(name, place, records, baseline, decision, advice) for place, name in enumerate(names)]
-    return LookOutcome(undecided=decision.state == "UNDECIDED", results=tuple(results))
+    return LookOutcome(undecided=decision.state == "UNDECIDED", results=tuple(results), decision=decision)
 
 
 def promised_drop(baseline: Baseline, name: str) -> float:
@@ -104,14 +152,9 @@ def plan_seeds(baseline: Baseline, name: str, wanted: float) -> int | None:
 
 def _noise(baseline: Baseline, name: str) -> tuple[float, int, float]:
     """Run-to-run sd of the logs, stored seeds, and the feature's share of the false-alarm rate."""
-    values = _logs(name, baseline.ensemble.features[name])
+    values = signed_logs(name, baseline.ensemble.features[name])
     sd = max(float(values.std(ddof=1)), feature_floor(name, baseline))
-    return sd, len(values), ALPHA_DROP / len(baseline.ensemble.features)
-
-
-def _logs(name: str, values: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Logs in the direction in which down is worse."""
-    return (1 if higher_is_better(name) else -1) * np.log(np.asarray(values, np.float64))
+    return sd, len(values), ALPHA_DROP * weights(baseline.ensemble.features)[name]
 
 
 def _result(
@@ -123,17 +166,17 @@ def _result(
     runs = f"{len(values)} run{'s' if len(values) != 1 else ''}"
     figure = f"{percent(centre(values) / middle - 1)} over {runs} ({centre(values):.6g})"
     shared = {"expected": stored_text(name, baseline), "limit": _limits(name, middle, drop, rise)}
-    for look, why in ((drop, _WORSE), (rise, _BETTER)):
+    for look, verdict, why in ((drop, Verdict.FAIL, _WORSE), (rise, Verdict.SUSPICIOUS, _BETTER)):
         if look.alarm:
             seed, value = worst_run(name, values, records)
             shared |= {
                 "worst": f"seed {seed}: {value:.6g} ({percent(value / middle - 1)})",
                 "outside": f"p = {look.p:.1g}, alarm below {look.level:.1g}",
                 "detail": f"{why}: run-to-run sd is {100 * look.sd:.2g} % over {len(baseline.ensemble.seeds)} stored "
-                f"seeds; without its most extreme runs it is still {percent(_change(name, look.witness))}",
+                f"seeds; without its most extreme runs it is still {percent(relative_change(name, look.witness))}",
                 "advice": advice,
             }
-            return result_of(name, baseline, Verdict.FAIL, figure, **shared)
+            return result_of(name, baseline, verdict, figure, **shared)
     caught = drop.mdd if higher_is_better(name) else drop.mdd / (1 - drop.mdd)
     detail = (
         f"a change for the worse of {100 * caught:.2g} % would be caught with 90 % probability, at a false-alarm rate "
@@ -144,14 +187,9 @@ def _result(
 
 def _limits(name: str, middle: float, drop: Look, rise: Look) -> str:
     """Both limits in percent and in the feature's own unit, the one for the worse first."""
-    worse, better = _change(name, -drop.limit), _change(name, rise.limit)
+    worse, better = relative_change(name, -drop.limit), relative_change(name, rise.limit)
     low, high = (">=", "<=") if higher_is_better(name) else ("<=", ">=")
     return (
         f"{low} {percent(worse)} ({middle * (1 + worse):.6g}), and {high} {percent(better)} "
         f"({middle * (1 + better):.6g})"
     )
-
-
-def _change(name: str, shift: float) -> float:
-    """A shift of logs, where down is worse, as the relative change of the feature."""
-    return math.expm1(shift if higher_is_better(name) else -shift)

@@ -1,40 +1,44 @@
-"""The content of a baseline file as strict models, and its one reading and one writing as JSON text.
+"""The content of a baseline file as strict models.
 
-This file owns what a valid baseline is. Where files lie and how they are replaced is `store`; what the numbers mean
-is `features` and `exact`; whether a run agrees with them is `judge`. Raw values are stored, never limits: limits are
-computed anew at each judgement, so that a better judge needs no new recordings.
+This file owns what a valid baseline is. Its one reading and one writing as JSON are in `text`; curves and other bulk
+are in the `sidecar`; where files lie and how they are replaced is `store`; what the numbers mean is `features` and
+`exact`; whether a run agrees with them is `judge`. Raw values are stored, never limits: limits are computed anew at
+each judgement, so that a better judge needs no new recordings. What was declared stands in it as declared then.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from rectest.environment import Environment
-from rectest.errors import CorruptBaseline, RecordError
+from rectest.errors import RecordError
 from rectest.record import RunSpec
 
 __all__ = [
     "MIN_SEEDS",
     "SCHEMA",
+    "WEAK_SEEDS",
+    "Accepted",
     "Baseline",
+    "Declared",
     "Ensemble",
     "ExactEntry",
     "Provenance",
     "SeedEntry",
     "Settings",
-    "parse_baseline",
-    "render_baseline",
+    "SidecarRef",
+    "Streams",
 ]
 
-SCHEMA = 1
-MIN_SEEDS = 8
-"""Fewest seeds of an ensemble: below, the smallest drop that a gate can promise to catch is tens of percent."""
+SCHEMA = 2
+MIN_SEEDS = 5
+"""Fewest seeds of an ensemble: with fewer, nothing below half of a metric would be noticed."""
+
+WEAK_SEEDS = 8
+"""Below this many seeds a gate works, and says at each verdict how little it can promise."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]*$")]
 Digest = Annotated[str, Field(pattern=r"^blake3:[0-9a-f]{32}$")]
@@ -122,16 +126,67 @@ class Ensemble(_Model):
     num_scored: dict[str, Annotated[int, Field(ge=1)]]
     """Users with at least one relevant item by split (the fewest over the seeds): what one hit weighs."""
 
+    left_out: dict[str, Text] = Field(default_factory=dict)
+    """Features that runs have and that are not judged, with the reason."""
+
+    user_variance: dict[str, Positive] = Field(default_factory=dict)
+    """By feature, the part of the variance of its logarithm over seeds that independent noise of users explains."""
+
+    twins: dict[str, tuple[Positive, ...]] = Field(default_factory=dict)
+    """The features of each seed's rounding twin, in the order of `seeds`: the same run from initial parameters that
+    were moved to neighbouring floats. How far twins lie apart is how far rounding alone can carry a run."""
+
     @model_validator(mode="after")
     def _one_value_per_seed(self) -> Self:
         if len(set(self.seeds)) != len(self.seeds):
             msg = f"seeds are repeated: {list(self.seeds)}"
             raise ValueError(msg)
-        for name, values in self.features.items():
-            if len(values) != len(self.seeds):
-                msg = f"feature {name!r} has {len(values)} values for {len(self.seeds)} seeds"
-                raise ValueError(msg)
+        for kind, found in (("feature", self.features), ("twin feature", self.twins)):
+            for name, values in found.items():
+                if len(values) != len(self.seeds):
+                    msg = f"{kind} {name!r} has {len(values)} values for {len(self.seeds)} seeds"
+                    raise ValueError(msg)
+        if self.twins and self.twins.keys() != self.features.keys():
+            odd = sorted(self.twins.keys() ^ self.features.keys())
+            msg = f"features and twins differ in {odd}"
+            raise ValueError(msg)
         return self
+
+
+class Streams(_Model):
+    """What one seed's random streams gave first, so that a run can be paired with it before numbers are compared."""
+
+    batches: Digest | None
+    negatives: Digest | None
+    """Of the first `sidecar.PREFIX_STEPS` steps; None where the training has no such stream."""
+
+
+class SidecarRef(_Model):
+    """The file beside this one that holds curves and other bulk; its name ends with the start of its digest."""
+
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+@-]*\.npz$")]
+    digest: Digest
+
+
+class Declared(_Model):
+    """What the gate promised when this was recorded."""
+
+    alpha_drop: Positive
+    alpha_rise: Positive
+    beta: Positive
+    max_runs: Annotated[int, Field(ge=2)]
+    mdd: dict[str, Positive]
+    """By feature, the smallest relative change for the worse that is caught with probability 1 - beta."""
+
+
+class Accepted(_Model):
+    """One entry of the history: a recording that a person let become the baseline."""
+
+    date: Text
+    commit: str | None
+    reason: Text
+    means: dict[str, Positive]
+    """Geometric mean over the seeds, by feature."""
 
 
 class Baseline(_Model):
@@ -149,6 +204,12 @@ class Baseline(_Model):
     ensemble: Ensemble
     provenance: Provenance
     """Of the ensemble; each exact entry carries its own."""
+
+    streams: dict[SeedKey, Streams] = Field(default_factory=dict)
+    sidecar: SidecarRef | None = None
+    declared: Declared | None = None
+    history: tuple[Accepted, ...] = ()
+    """Oldest first. The first entry is the anchor that drift is measured from; the last one is this recording."""
 
     @model_validator(mode="after")
     def _environments_agree(self) -> Self:
@@ -177,93 +238,6 @@ class Baseline(_Model):
     def name(self) -> str:
         """``system`` or ``system@world``."""
         return f"{self.system}@{self.world}" if self.world else self.system
-
-
-def render_baseline(baseline: Baseline) -> bytes:
-    """JSON for people and for diffs: sorted keys, two spaces, one number per line, floats at full precision."""
-    plain = baseline.model_dump(mode="json", by_alias=True)
-    text = json.dumps(plain, sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False)
-    return f"{text}\n".encode()
-
-
-def parse_baseline(content: bytes, *, path: str | Path) -> Baseline:
-    """The inverse of `render_baseline`; `path` only names the file in errors.
-
-    Raises:
-        CorruptBaseline: not JSON, another schema, a field missing, unknown or of the wrong type, NaN or infinity.
-    """
-    _check_schema(_plain_json(content, path), path)
-    try:
-        return Baseline.model_validate_json(content)
-    except ValidationError as e:
-        first, *rest = e.errors(include_url=False)
-        more = f" (and {len(rest)} more)" if rest else ""
-        raise CorruptBaseline(path, f"{_json_path(first['loc'])}: {_problem(first)}{more}") from e
-
-
-def _plain_json(content: bytes, path: str | Path) -> object:
-    try:
-        return json.loads(
-            content.decode(),
-            parse_constant=_refuse_constant,
-            parse_float=_finite_float,
-            object_pairs_hook=_unique_keys,
-        )
-    except json.JSONDecodeError as e:
-        raise CorruptBaseline(path, f"not valid JSON in line {e.lineno}, column {e.colno} ({e.msg})") from e
-    except (ValueError, RecursionError) as e:
-        raise CorruptBaseline(path, f"not a baseline ({e})") from e
-
-
-def _check_schema(plain: object, path: str | Path) -> None:
-    if not isinstance(plain, dict):
-        raise CorruptBaseline(path, f"$: holds a JSON {type(plain).__name__}, needed an object")
-    number = plain.get("schema")
-    if isinstance(number, bool) or not isinstance(number, int):
-        raise CorruptBaseline(path, f"$.schema: needed a schema number, found {number!r}")
-    if number != SCHEMA:
-        newer = "it was written by a newer rectest: upgrade rectest"
-        older = "it was written by an older rectest: record it anew with: pytest -m gate --rectest-update=all"
-        problem = f"$.schema: schema {number}, this version of rectest reads schema {SCHEMA}"
-        raise CorruptBaseline(path, problem, hint=newer if number > SCHEMA else older)
-
-
-def _refuse_constant(name: str) -> float:
-    msg = f"{name} where a finite number is needed"
-    raise ValueError(msg)
-
-
-def _finite_float(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        msg = f"{text} is outside the range of a float"
-        raise ValueError(msg)
-    return value
-
-
-def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """JSON readers keep the last of two equal keys, which hides half of a badly merged file."""
-    seen = dict(pairs)
-    if len(seen) != len(pairs):
-        keys = [key for key, _ in pairs]
-        msg = f"key {next(key for key in keys if keys.count(key) > 1)!r} is given twice"
-        raise ValueError(msg)
-    return seen
-
-
-def _problem(error: Mapping[str, Any]) -> str:
-    found = error["input"]
-    text = error["msg"].removeprefix("Value error, ")
-    return text if isinstance(found, dict | list | tuple) else f"{text}, found {found!r}"
-
-
-def _json_path(loc: tuple[int | str, ...]) -> str:
-    parts = [f"[{part}]" if isinstance(part, int) else _json_key(part) for part in loc]
-    return "$" + "".join(parts)
-
-
-def _json_key(key: str) -> str:
-    return f".{key}" if key.replace("_", "").isalnum() else f"[{key!r}]"
 
 
 def _same_json(one: object, other: object) -> bool:

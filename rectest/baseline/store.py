@@ -1,8 +1,9 @@
 """Where baselines lie and how they are read and replaced: ``<root>/<env_class>/<system>[@<world>].json``.
 
 A folder of candidates is a store with another root. Writing is atomic and happens under one lock per root, so that
-neither a killed process nor two writers at once can lose what was there. Whether something may be written at all is
-decided in `update`.
+neither a killed process nor two writers at once can lose what was there. The sidecar is written first, under a name
+that its content gives; the JSON that names it is the one switch from old to new. Whether something may be written at
+all is decided in `update`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from rectest.baseline.schema import Baseline, parse_baseline, render_baseline
+from rectest.baseline.schema import Baseline, SidecarRef
+from rectest.baseline.sidecar import Sidecar, parse_sidecar, render_sidecar
+from rectest.baseline.text import parse_baseline, render_baseline
 from rectest.errors import CorruptBaseline, NoBaseline, UpdateRefused
 from rectest.record import atomic_write
 
@@ -101,7 +104,31 @@ class BaselineStore:
         """The baseline of one of `entries`."""
         return self.load(name.system, name.env_class, name.world)
 
-    def save(self, baseline: Baseline, *, replace: bool = False, extends: Baseline | None = None) -> Path:
+    def sidecar(self, baseline: Baseline) -> Sidecar | None:
+        """The bulk of a baseline of this store, or None where it has none.
+
+        Raises:
+            CorruptBaseline: the file that it names is missing, damaged, or another one.
+        """
+        ref = baseline.sidecar
+        if ref is None:
+            return None
+        path = self.path_for(baseline.system, baseline.env_class, baseline.world).with_name(ref.file)
+        try:
+            content = path.read_bytes()
+        except OSError as e:
+            hint = "restore it from version control together with its baseline, or record both anew"
+            raise CorruptBaseline(path, f"the sidecar cannot be read ({e.strerror or e})", hint=hint) from e
+        return parse_sidecar(content, ref, path=path)
+
+    def save(
+        self,
+        baseline: Baseline,
+        *,
+        sidecar: Sidecar | None = None,
+        replace: bool = False,
+        extends: Baseline | None = None,
+    ) -> Path:
         """Write `baseline` in one atomic step under the lock of the root.
 
         Exact entries of other fingerprints and seeds that are on disk are kept while settings, world and ensemble
@@ -109,6 +136,7 @@ class BaselineStore:
 
         Args:
             baseline: What to write.
+            sidecar: Its bulk; without one the sidecar that `baseline` names must lie in this store already.
             replace: Write even over a file that cannot be read, and merge nothing.
             extends: What `baseline` was made from by adding exact entries; it must still be what is on disk.
 
@@ -125,7 +153,21 @@ class BaselineStore:
                     msg = f"{path} was recorded anew by another process meanwhile; run the gate again"
                     raise UpdateRefused(msg)
                 baseline = merge(old, baseline)
-            return atomic_write(path, render_baseline(baseline))
+            if sidecar is not None:
+                content, ref = render_sidecar(sidecar, path.stem)
+                atomic_write(path.with_name(ref.file), content)
+                baseline = baseline.model_copy(update={"sidecar": ref})
+            written = atomic_write(path, render_baseline(baseline))
+            _remove_stale(path, baseline.sidecar)
+            return written
+
+
+def _remove_stale(path: Path, ref: SidecarRef | None) -> None:
+    """Remove sidecars of a baseline that it no longer names, those of killed writers among them."""
+    pattern = re.compile(re.escape(path.stem) + r"\.[0-9a-f]{12}\.npz")
+    for other in path.parent.iterdir():
+        if pattern.fullmatch(other.name) and (ref is None or other.name != ref.file):
+            other.unlink(missing_ok=True)
 
 
 def read_baseline(path: str | Path) -> Baseline:

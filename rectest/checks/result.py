@@ -30,6 +30,19 @@ class Verdict(StrEnum):
 
     PASS = "PASS"
     FAIL = "FAIL"
+    SUSPICIOUS = "SUSPICIOUS"
+    """Better than seed noise allows: a leak or a changed evaluation, until a person has looked."""
+
+    CHANCE = "CHANCE"
+    """What random ranking gives: nothing that this evaluation can see was learned."""
+
+    CHANGED = "CHANGED"
+    """Numbers differ beyond rounding in the environment they were stored in, and quality is not worse: a person
+    decides whether that was meant."""
+
+    UNDECIDED = "UNDECIDED"
+    """The runs so far do not decide; a gate trains another seed and never ends with this."""
+
     UNCALIBRATED = "UNCALIBRATED"
     """No baseline for this environment; it is never borrowed from another one."""
 
@@ -39,10 +52,19 @@ class Verdict(StrEnum):
     @property
     def red(self) -> bool:
         """Whether a test that carries this verdict must fail."""
-        return self in (Verdict.FAIL, Verdict.NOT_MEASURED)
+        return self not in (Verdict.PASS, Verdict.UNCALIBRATED)
 
 
-_ORDER = (Verdict.FAIL, Verdict.NOT_MEASURED, Verdict.UNCALIBRATED, Verdict.PASS)
+_ORDER = (
+    Verdict.FAIL,
+    Verdict.CHANCE,
+    Verdict.SUSPICIOUS,
+    Verdict.CHANGED,
+    Verdict.UNDECIDED,
+    Verdict.NOT_MEASURED,
+    Verdict.UNCALIBRATED,
+    Verdict.PASS,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GROUPS", "build_app", "main"]
 
-GROUPS: tuple[str, ...] = ("baseline", "checkpoint", "data", "faults", "study")
+GROUPS: tuple[str, ...] = ("baseline", "checkpoint", "data", "faults", "gate", "study")
 """Command groups in the order of the help text; ``baseline`` is ``rectest.cli.baseline:app``."""
 
 COMMANDS: tuple[str, ...] = ("compare", "parity", "reports", "train")

@@ -111,8 +111,8 @@ def _only(cases: Iterable[AnyCase], system: str) -> list[AnyCase]:
 
 
 def _against(baselines: Path) -> Callable[[Sequence[RunRecord]], list[CheckResult]]:
-    """The ensemble lane against a folder of baselines; a missing one is an error, since nothing can do without it."""
-    from rectest.baseline.judge import judge_ensemble
+    """The last look of the ensemble lane at all runs; without a stored baseline it is an error."""
+    from rectest.baseline.judge import judge_sequential
     from rectest.baseline.store import BaselineStore
 
     store = BaselineStore(baselines)
@@ -120,7 +120,7 @@ def _against(baselines: Path) -> Callable[[Sequence[RunRecord]], list[CheckResul
     def judge(records: Sequence[RunRecord]) -> list[CheckResult]:
         first = records[0]
         baseline = store.load(first.spec.system, first.environment.env_class, first.spec.world)
-        return judge_ensemble(records, baseline)
+        return list(judge_sequential(records, baseline, max_runs=len(records)).results)
 
     return judge
 

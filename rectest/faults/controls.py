@@ -33,6 +33,7 @@ __all__ = [
     "other_eval_block",
     "other_eval_every",
     "reversed_batches",
+    "rounding",
 ]
 
 
@@ -134,6 +135,26 @@ def foreign_draws(system: System[Any]) -> System[Any]:
 
     disturbed: System[Any] = Disturbed(system.config)
     return disturbed
+
+
+def rounding(system: System[Any]) -> System[Any]:
+    """Every initial parameter moved to a neighbouring float, up or down by a fixed draw: what rounding alone does."""
+    kind: Any = type(system)
+
+    class Rounded(kind):  # type: ignore[misc]
+        def build(self, data: Any, seeds: SeedPlan) -> nn.Module:
+            model: nn.Module = super().build(data, seeds)
+            generator = torch.Generator().manual_seed(0)
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    up = torch.rand(parameter.shape, generator=generator) < 0.5
+                    far = torch.where(up, torch.inf, -torch.inf).to(parameter.dtype)
+                    # A zero stays one: padding rows, and biases that have no scale of their own yet.
+                    parameter.copy_(torch.where(parameter == 0, parameter, torch.nextafter(parameter, far)))
+            return model
+
+    rounded: System[Any] = Rounded(system.config)
+    return rounded
 
 
 def held_out_edited(system: System[Any]) -> System[Any]:

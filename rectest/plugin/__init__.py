@@ -132,6 +132,7 @@ def _write_json(options: Options, collector: Collector, status: int) -> None:
             environment=collector.notes.get("environment"),
             exit_status=status,
             notes=_gpu_notes(collector, options),
+            gates=collector.evidence(),
         )
 
 

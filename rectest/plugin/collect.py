@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from rectest.baseline.evidence import Evidence
     from rectest.checks.result import CheckResult
 
 __all__ = ["Collector", "attach", "attach_note"]
 
 PREFIX = "rectest/"
 NOTE = "rectest-note"
+GATE_NOTE = "gate/"
+"""Notes that say in which file a gate left its results and evidence; the folder is one that all workers share."""
 
 
 def attach(item: pytest.Item, result: CheckResult) -> None:
@@ -59,6 +63,14 @@ class Collector:
     def gpu_unmeasured(self) -> int:
         """How many gpu tests were all there was to run, and yet none of them measured anything; else 0."""
         return 0 if self.gpu_ran or self.others_ran else len(self.gpu_skipped)
+
+    def evidence(self) -> list[Evidence]:
+        """What each gate rested on, in the order in which gates were run; those without a baseline have none."""
+        from rectest.baseline.evidence import Evidence
+
+        paths = [Path(path) for name, path in self.notes.items() if name.startswith(GATE_NOTE)]
+        kept = [json.loads(path.read_text())["evidence"] for path in paths]
+        return [Evidence.from_dict(values) for values in kept if values is not None]
 
     def found(self) -> list[tuple[str, CheckResult]]:
         """Test and result, in the order of the tests."""

@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import json
 import operator
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rectest.plugin.collect import attach
+from rectest.plugin.collect import GATE_NOTE, attach, attach_note
 from rectest.plugin.train import Trainer, one_message
 
 if TYPE_CHECKING:
+    from rectest.baseline.gating import Judged
     from rectest.baseline.schema import Baseline
     from rectest.checks.result import CheckResult
     from rectest.record import RunRecord, RunSpec
 
 __all__ = ["Gate", "require_green"]
 
-EXACT = "baseline/exact"
+EXACT, PAIRED = "baseline/exact", "baseline/paired"
 
 
 def require_green(
@@ -64,10 +64,10 @@ def _owned(subject: str, of: str) -> str:
 
 
 def red_in_gate(result: CheckResult) -> bool:
-    """A gate without a baseline measured nothing, so UNCALIBRATED is red; only the exact lane may do without one."""
+    """A gate without a baseline measured nothing, so UNCALIBRATED is red; only the ensemble lane must have one."""
     from rectest.checks.result import Verdict
 
-    return result.red or (result.verdict is Verdict.UNCALIBRATED and result.check != EXACT)
+    return result.red or (result.verdict is Verdict.UNCALIBRATED and result.check not in (EXACT, PAIRED))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ class Gate:
         return results
 
     def ensemble(self, target: Any, **settings: Any) -> list[CheckResult]:
-        """The ensemble lane alone; without a baseline for this environment class it is red."""
+        """All that is not the exact lane; without a baseline for this environment class it is red."""
         __tracebackhide__ = True
         results = [r for r in self.outcome(self.trainer.spec(target, **settings)) if r.check != EXACT]
         require_green(self.item, results, red=red_in_gate)
@@ -120,87 +120,41 @@ class Gate:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"gate-{spec.key}.json"
         with one_message(self.item, spec.system), FileLock(folder / f"gate-{spec.key}.lock"):
-            if path.exists():
-                return [CheckResult.from_dict(values) for values in json.loads(path.read_text())]
-            results = self._judge(spec)
-            atomic_write(path, json.dumps([result.to_dict() for result in results]).encode())
-            return results
+            if not path.exists():
+                judged = self._judge(spec)
+                evidence = None if judged.evidence is None else judged.evidence.to_dict()
+                kept = {"results": [result.to_dict() for result in judged.results], "evidence": evidence}
+                atomic_write(path, json.dumps(kept).encode())
+            attach_note(self.item, f"{GATE_NOTE}{spec.key}", str(path))
+            kept = json.loads(path.read_text())
+            return [CheckResult.from_dict(values) for values in kept["results"]]
 
-    def _judge(self, spec: RunSpec) -> list[CheckResult]:
+    def _judge(self, spec: RunSpec) -> Judged:
         __tracebackhide__ = True
+        from rectest.baseline.gating import judge_against, look
         from rectest.baseline.store import BaselineStore
         from rectest.baseline.update import Action, State, plan_update
 
         self._refuse_file_world(spec)
         options = self.trainer.options
         store = BaselineStore(options.baselines)
-        records, results, state, baseline = self._look(store, spec)
+        train, max_runs = self.trainer.many, options.gate_seeds
+        records, judged = look(store, spec, train, max_runs=max_runs, progress=self.trainer.progress)
         if options.update is not None:
-            action = plan_update(options.update, state)
-            if action is Action.EXTEND and baseline is not None:
-                self._extend(store, baseline, self._train(spec, options.gate_seeds))
+            action = plan_update(options.update, judged.state)
+            if action is Action.EXTEND and judged.baseline is not None:
+                self._extend(store, judged.baseline, self._train(spec, options.gate_seeds))
             elif action is Action.RECORD:
                 self._record(store, spec)
             if action is not Action.KEEP:
-                results, state, _, _ = self._compare(store, spec, records)
-        if options.candidates is not None and state in (State.ABSENT, State.CORRUPT, State.FAILED):
+                judged = judge_against(store, spec, records, max_runs=max_runs)
+        if options.candidates is not None and judged.state in (State.ABSENT, State.CORRUPT, State.FAILED):
             self._record(BaselineStore(options.candidates), spec)
-        return results
-
-    def _look(self, store: Any, spec: RunSpec) -> tuple[list[RunRecord], list[CheckResult], Any, Baseline | None]:
-        """Train the first seed and judge; another seed while nothing is decided, at most as many as the options say."""
-        __tracebackhide__ = True
-        options, num_seeds = self.trainer.options, 1
-        while True:
-            records = self._train(spec, num_seeds)
-            results, state, baseline, undecided = self._compare(store, spec, records)
-            if not undecided or num_seeds >= options.gate_seeds:
-                return records, results, state, baseline
-            num_seeds += 1
+        return judged
 
     def _train(self, spec: RunSpec, num_seeds: int) -> list[RunRecord]:
         __tracebackhide__ = True
         return self.trainer.many([spec.with_(seed=spec.seed + offset) for offset in range(num_seeds)])
-
-    def _compare(
-        self, store: Any, spec: RunSpec, records: Sequence[RunRecord]
-    ) -> tuple[list[CheckResult], Any, Baseline | None, bool]:
-        from rectest.baseline.judge import judge_exact, judge_sequential
-        from rectest.baseline.update import State, state_of
-        from rectest.checks.result import CheckResult, Verdict
-        from rectest.errors import CorruptBaseline, NoBaseline
-
-        env_class = records[0].environment.env_class
-        subject = spec.system + (f"@{spec.world}" if spec.world else "")
-        try:
-            baseline = store.load(spec.system, env_class, spec.world)
-        except NoBaseline as e:
-            missing = CheckResult(
-                check="baseline/ensemble",
-                subject=subject,
-                verdict=Verdict.UNCALIBRATED,
-                figure=f"no baseline for environment class {env_class!r}",
-                expected=str(_shown(e.path)),
-                detail="what was never measured here cannot be compared; another class is never borrowed from",
-                advice=_record_command(spec),
-            )
-            return [missing], State.ABSENT, None, False
-        except CorruptBaseline as e:
-            broken = CheckResult(
-                check="baseline/ensemble",
-                subject=subject,
-                verdict=Verdict.NOT_MEASURED,
-                figure=f"the baseline cannot be read: {e.problem}",
-                expected=str(_shown(e.path)),
-                detail="a damaged baseline judges nothing, and it is never repaired by guessing",
-                advice=f"restore it from version control, or {_record_command(spec, mode='failed')}",
-            )
-            return [broken], State.CORRUPT, None, False
-        exact = [r for record in records for r in judge_exact(record, baseline)]
-        found = judge_sequential(records, baseline, max_runs=self.trainer.options.gate_seeds)
-        results = [*_merged(exact), *found.results]
-        same_bits = all(result.verdict is Verdict.PASS for result in exact)
-        return results, state_of(results), baseline, found.undecided and not same_bits
 
     def _refuse_file_world(self, spec: RunSpec) -> None:
         from rectest.errors import BaselineError
@@ -211,14 +165,15 @@ class Gate:
 
     def _record(self, store: Any, spec: RunSpec) -> None:
         __tracebackhide__ = True
-        from rectest.baseline.update import build_baseline
+        from rectest.baseline.recording import record_baseline
 
         options = self.trainer.options
-        records = self._train(spec, max(options.seeds, options.gate_seeds))
-        store.save(build_baseline(records, reason=self._reason("recorded")), replace=True)
+        num_seeds = max(options.seeds, options.gate_seeds)
+        made = record_baseline(spec, self.trainer.many, num_seeds=num_seeds, reason=self._reason("recorded"))
+        store.save(made.baseline, sidecar=made.sidecar, replace=True)
 
     def _extend(self, store: Any, baseline: Baseline, records: Sequence[RunRecord]) -> None:
-        from rectest.baseline.update import extend_baseline
+        from rectest.baseline.build import extend_baseline
 
         extended = extend_baseline(baseline, records, reason=self._reason("this environment's bits"))
         store.save(extended, extends=baseline)
@@ -226,29 +181,3 @@ class Gate:
     def _reason(self, what: str) -> str:
         options = self.trainer.options
         return options.reason or f"{what} by --rectest-update={options.update or 'none'}"
-
-
-def _merged(exact: list[CheckResult]) -> list[CheckResult]:
-    """One exact result for several seeds: the first that is red, else one that counts those that were compared."""
-    from dataclasses import replace
-
-    from rectest.checks.result import Verdict
-
-    red = [result for result in exact if result.red]
-    green = [result for result in exact if result.verdict is Verdict.PASS]
-    if red or not green:
-        return [(red or exact)[0]]
-    plural = "s" if len(exact) != 1 else ""
-    stored = "" if len(green) == len(exact) else f" of {len(exact)}"
-    count = f"{len(green)}{stored} seed{plural}" + (" are stored" if stored else "")
-    return [replace(green[0], figure=f"{count}, {green[0].figure.partition(': ')[2]}")]
-
-
-def _record_command(spec: RunSpec, *, mode: str = "new") -> str:
-    world = f" --rectest-world={spec.world}" if spec.world else ""
-    device = f" --rectest-device={spec.device}" if spec.device != "cpu" else ""
-    return f"record one on this machine: pytest -m gate --rectest-update={mode}{world}{device}"
-
-
-def _shown(path: Any) -> str:
-    return os.path.relpath(path) if path.is_relative_to(os.getcwd()) else str(path)  # noqa: PTH109

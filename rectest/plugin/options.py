@@ -17,7 +17,7 @@ MARKERS = (
 )
 UPDATE_MODES = ("new", "failed", "all")
 _LOOKS = range(2, 6)
-_FEWEST_SEEDS = 8
+_FEWEST_SEEDS = 5
 """`baseline.schema.MIN_SEEDS`, which costs an import of pydantic; a test holds them equal."""
 
 
@@ -40,6 +40,14 @@ class Options:
 
     reason: str
     json_path: Path | None
+    html_path: Path | None
+    markdown_path: Path | None
+    allow_dirty: bool
+    """Whether a baseline may be recorded from a working tree with uncommitted changes."""
+
+    nightly: bool
+    """Whether the gate trains fresh seeds, at a tenth of the false-alarm rate."""
+
     allow_no_gpu: bool
 
     @classmethod
@@ -62,6 +70,10 @@ class Options:
             gate_seeds=given("rectest_gate_seeds"),
             reason=given("rectest_reason"),
             json_path=_given_path(config, "rectest_json"),
+            html_path=_given_path(config, "rectest_html"),
+            markdown_path=_given_path(config, "rectest_markdown"),
+            allow_dirty=given("rectest_allow_dirty"),
+            nightly=given("rectest_nightly"),
             allow_no_gpu=given("rectest_allow_no_gpu"),
         )
 
@@ -123,7 +135,7 @@ def add_options(parser: pytest.Parser) -> None:
         type=_enough_seeds,
         default=16,
         metavar="N",
-        help="seeds trained when a baseline is recorded (default 16, at least 8)",
+        help="seeds trained when a baseline is recorded (default 16, at least 5)",
     )
     add(
         "--rectest-gate-seeds",
@@ -134,6 +146,25 @@ def add_options(parser: pytest.Parser) -> None:
         help="seeds trained at most to judge a system against its baseline: 2 to 5 (default 5), mostly one is enough",
     )
     add("--rectest-json", dest="rectest_json", metavar="PATH", help="write every result there as JSON")
+    add("--rectest-html", dest="rectest_html", metavar="PATH", help="write the report of the gates there, one page")
+    add(
+        "--rectest-markdown",
+        dest="rectest_markdown",
+        metavar="PATH",
+        help="append a summary of the gates there, e.g. to $GITHUB_STEP_SUMMARY",
+    )
+    add(
+        "--rectest-allow-dirty",
+        dest="rectest_allow_dirty",
+        action="store_true",
+        help="let an update record from uncommitted changes; needs --rectest-reason",
+    )
+    add(
+        "--rectest-nightly",
+        dest="rectest_nightly",
+        action="store_true",
+        help="gate on fresh seeds, others every day, at a tenth of the false-alarm rate",
+    )
     add(
         "--rectest-allow-no-gpu",
         dest="rectest_allow_no_gpu",

@@ -229,7 +229,7 @@ def _validate(
     ranks = rank_split(system, model, valid, run=run)
     values = _reported(system, "valid", ranks)
     run.evaluation("valid", values, step=step)
-    run.ranks("valid", ranks, kind=kind_of(valid))
+    run.ranks("valid", ranks, kind=kind_of(valid), measures=system.gate_measures)
     return values
 
 
@@ -247,7 +247,7 @@ def _test(system: System[Any], model: nn.Module, valid: EvalSet, test: EvalSet, 
     again = rank_split(system, model, test, run=run).to_arrays("")
     first = ranks.to_arrays("")
     run.facts["evaluation"]["repeatable"] = all(np.array_equal(first[key], again[key]) for key in first)
-    run.ranks("test", ranks, kind=kind_of(test))
+    run.ranks("test", ranks, kind=kind_of(test), measures=system.gate_measures)
     run.metrics("test", _reported(system, "test", ranks), gate=False)
     run.facts["protocol"]["test"]["exclude_seen"] = test.excluded is not None
     run.facts["best_again"] = dict(_reported(system, "valid", rank_split(system, model, valid, run=run)))

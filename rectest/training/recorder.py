@@ -10,8 +10,7 @@ The loop of the reference systems uses it, and so does a user's own training fun
             run.step(loss=loss, batch=batch, model=model)
         run.metrics("test", {"recall@10": recall})
 
-It copies what it is given (digests of big things) and never changes it. What it cannot make sense of it refuses at
-once: a curve with a hole, a value recorded twice, an array under a key that belongs to another method.
+It copies what it is given (digests of big things) and never changes it. What makes no sense is refused at once.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from rectest.data.worlds import load_world
 from rectest.environment import Environment
 from rectest.errors import TrainingError
 from rectest.metrics.measure import Measure
-from rectest.metrics.ranking import evaluate
+from rectest.metrics.ranking import evaluate, per_user
 from rectest.metrics.ranks import Ranks
 from rectest.record import RunRecord, RunSpec
 from rectest.seeding import SeedPlan
@@ -40,25 +39,27 @@ from rectest.training.curves import Curves
 from rectest.training.determinism import peak_rss_mib
 from rectest.training.settings import ReadSettings
 from rectest.training.tape import Digest, Tape, digest_bytes, digest_random_states, digest_tensor, digest_tensors
-from rectest.training.values import as_array, as_float, as_mapping, protocol_of
+from rectest.training.values import as_array, as_float, as_mapping, first_values, protocol_of
 
 __all__ = ["Recorder"]
 
 _EMPTY_BATCH: Digest = (0, 0)
 
-_AFTER_START = ("rows/", "grad/", "ranks/")
+_AFTER_START = ("rows/", "grad/", "ranks/", "users/")
 """Arrays that grow while a run goes on; the others are recorded at its start or at its end."""
 
 _WRITTEN_BY = {
     "counter": "step(scalars=...)",
     "eval": "evaluation",
     "idmap": "start(id_maps=...)",
+    "init": "start(model)",
     "loss": "step(loss=...)",
     "metric": "evaluation or metrics",
     "ranks": "ranks",
     "table": "table",
     "table_init": "table(initial=True)",
     "tape": "step",
+    "users": "ranks(measures=...)",
 }
 """First part of an array's key to the method that writes it."""
 
@@ -105,6 +106,7 @@ class Recorder:
         self.tape.mark("id_map", digest_bytes(repr([(k, maps[k].tolist()) for k in sorted(maps)]).encode()))
         if model is not None:
             self.tape.mark("init", digest_tensors(dict(model.named_parameters()) | dict(model.named_buffers())))
+            self._arrays["init/first"] = first_values(model)
         self.mark_time("prepared")
 
     def step(
@@ -177,14 +179,18 @@ class Recorder:
             names = {str(Measure.parse(name)) for name in metrics}
             self.facts["gate"]["metrics"] = sorted({*self.facts["gate"]["metrics"], *names})
 
-    def ranks(self, split: str, ranks: Ranks, *, kind: str = "full") -> None:
+    def ranks(self, split: str, ranks: Ranks, *, kind: str = "full", measures: Sequence[str] = ()) -> None:
         """Keep the ranks behind the last evaluation of `split`, so that judges can compute its metrics anew.
 
         Args:
             kind: ``full`` (the whole catalogue is ranked) or ``sampled`` (1 + N candidates): the two never compare.
+            measures: of these the values of each user are kept, for each evaluation: they tell how much of the noise
+                between seeds is noise of users, who must be the same each time.
         """
         self._arrays.update(ranks.to_arrays(f"ranks/{split}"))
         self.facts["protocol"][split] = protocol_of(ranks, kind)
+        for measure in measures:
+            self._keep_users(f"users/{split}/{Measure.parse(measure)}", per_user(ranks, measure))
 
     def ranked(
         self, split: str, ranks: Ranks, measures: Sequence[str], *, kind: str = "full", gate: bool = True
@@ -194,7 +200,7 @@ class Recorder:
         With `gate` those metrics are what the merge gate compares.
         """
         values = evaluate(ranks, measures)
-        self.ranks(split, ranks, kind=kind)
+        self.ranks(split, ranks, kind=kind, measures=measures if gate else ())
         self.metrics(split, values, gate=gate)
         return values
 
@@ -304,6 +310,13 @@ class Recorder:
             msg = f"rows {flat.min()} to {flat.max()} of table {name!r} took part in a step, it has {len(counts)} rows"
             raise ValueError(msg)
         counts += np.bincount(flat, minlength=len(counts))
+
+    def _keep_users(self, key: str, values: npt.NDArray[np.float64]) -> None:
+        rows = self._arrays.get(key, np.zeros((0, len(values)), np.float32))
+        if rows.shape[1] != len(values):
+            msg = f"{key} has {rows.shape[1]} users, and {len(values)} at step {self.num_steps}; evaluate the same"
+            raise TrainingError(msg)
+        self._arrays[key] = np.concatenate([rows, values.astype(np.float32)[None]])
 
     def _keep_gradients(self, gradients: Sequence[tuple[str, Tensor | None]]) -> None:
         for name, gradient in gradients:

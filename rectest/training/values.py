@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rectest.metrics.ranks import Ranks
 
-__all__ = ["as_array", "as_float", "as_mapping", "protocol_of"]
+__all__ = ["as_array", "as_float", "as_mapping", "first_values", "protocol_of"]
+
+_FIRST = 8
 
 
 def as_mapping(value: Any, name: str) -> Mapping[str, Any]:
@@ -35,6 +37,12 @@ def as_array(value: Tensor | npt.ArrayLike) -> npt.NDArray[Any]:
     dense = value.detach().to_dense() if value.layout != torch.strided else value.detach()
     plain = dense.float() if dense.dtype == torch.bfloat16 else dense
     return plain.cpu().numpy().copy()
+
+
+def first_values(model: nn.Module) -> npt.NDArray[np.float64]:
+    """The first values of every floating-point parameter in turn: they tell other draws from mere rounding."""
+    parts = [p.detach().flatten()[:_FIRST] for p in model.parameters() if p.is_floating_point()]
+    return np.concatenate([np.zeros(0), *(as_array(part).astype(np.float64) for part in parts)])
 
 
 def protocol_of(ranks: Ranks, kind: str) -> dict[str, Any]:

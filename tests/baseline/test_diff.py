@@ -1,8 +1,8 @@
 import pytest
 
 from fixtures.baselines import PROVENANCE, make_baseline, make_environment, make_records
+from rectest.baseline.build import extend_baseline
 from rectest.baseline.diff import FeatureChange, diff, markdown, notes_of
-from rectest.baseline.update import extend_baseline
 from rectest.errors import CorruptBaseline
 
 

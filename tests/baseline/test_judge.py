@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from fixtures.baselines import PROVENANCE, make_baseline, make_environment, make_record, make_records
+from rectest.baseline.build import extend_baseline
 from rectest.baseline.judge import judge_ensemble, judge_exact, world_digest
 from rectest.baseline.schema import Baseline
-from rectest.baseline.update import extend_baseline
 from rectest.checks.result import Verdict, render
 
 

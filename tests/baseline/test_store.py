@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures.baselines import PROVENANCE, make_baseline, make_environment, make_records
+from rectest.baseline.build import extend_baseline
 from rectest.baseline.schema import Baseline, render_baseline
 from rectest.baseline.store import BaselineStore, StoredName, read_baseline
-from rectest.baseline.update import extend_baseline
 from rectest.errors import CorruptBaseline, NoBaseline, UpdateRefused
 
 

@@ -51,7 +51,7 @@ def test_an_empty_run_measured_nothing(tmp_path):
     [("PU", "UNCALIBRATED"), ("PUN", "NOT MEASURED"), ("PUNF", "FAIL"), ("P", "PASS")],
 )
 def test_the_verdict_is_the_worst(tmp_path, verdicts, worst):
-    found = [("t", result(next(v for v in Verdict if v.startswith(letter)))) for letter in verdicts]
+    found = [("t", result(next(v for v in reversed(Verdict) if v.startswith(letter)))) for letter in verdicts]
 
     assert worst == read(write_report(tmp_path / "r.json", found, environment=None, exit_status=0))["verdict"]
 

@@ -1,0 +1,151 @@
+"""The gate as a whole: its levels, cheapest first, and the one verdict they come to.
+
+    L0  oracles    impossible, at chance, below popularity, above the optimum: no statistics over seeds needed
+    L1  bitwise    the stored bits of this very environment
+    L2  paired     the stored run of the same seed, with rounding as the only noise
+    L3  unpaired   the distribution over stored seeds, one run at a time
+    L4  trend      nightly results over time, information only: see `trend`
+
+A run stops at the first level that decides. Bits that differ are no failure by themselves: within rounding they pass,
+beyond it L3 says whether the change is for the worse (FAIL) or not (CHANGED, for a person to accept). In another
+environment of the same class L1 is off, and differences beyond rounding have two possible causes, so that L3 alone
+decides. Words are in `messages`; nothing is trained or written here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import partial
+
+from rectest.baseline.judge import judge_exact, judge_sequential
+from rectest.baseline.looks import MAX_RUNS, LookOutcome, Noise
+from rectest.baseline.messages import headline, paired_result, within_rounding
+from rectest.baseline.paired import Pairing, PairingState, judge_pair
+from rectest.baseline.schema import Baseline
+from rectest.baseline.sequential import Decision
+from rectest.baseline.sidecar import Sidecar
+from rectest.checks.chance import above_chance, popularity_floor
+from rectest.checks.coherence import coherence
+from rectest.checks.result import CheckResult, Verdict, worst_verdict
+from rectest.record import RunRecord
+
+__all__ = ["ORACLES", "GateOutcome", "Level", "judge_gate", "merged"]
+
+ORACLES = "baseline/oracles"
+
+
+class Level(StrEnum):
+    """Which level decided."""
+
+    ORACLES = "L0"
+    BITWISE = "L1"
+    PAIRED = "L2"
+    UNPAIRED = "L3"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GateOutcome:
+    """What a gate says after some runs."""
+
+    level: Level
+    verdict: Verdict
+    """UNDECIDED asks for the run of another seed."""
+
+    results: tuple[CheckResult, ...]
+    """First ``baseline/gate``, the verdict in words, then what each level found."""
+
+    decision: Decision | None = None
+    pairing: Pairing | None = None
+
+    @property
+    def undecided(self) -> bool:
+        """Whether another seed is to be trained."""
+        return self.verdict is Verdict.UNDECIDED
+
+
+def judge_gate(
+    records: Sequence[RunRecord],
+    baseline: Baseline,
+    sidecar: Sidecar | None = None,
+    *,
+    max_runs: int = MAX_RUNS,
+    noise: Noise | None = None,
+    alpha_scale: float = 1.0,
+) -> GateOutcome:
+    """Judge the runs of a candidate's first seeds, in the order of the baseline's seeds.
+
+    Args:
+        records: Runs of one spec that differ in their seeds only.
+        baseline: The baseline of their system, world and environment class.
+        sidecar: Its curves; without them there is no paired level.
+        max_runs: Runs after which the gate decides in any case, 2 to 5.
+        noise: sds pooled over systems, where there are enough of them.
+        alpha_scale: as in `judge_sequential`.
+
+    Raises:
+        ValueError: no records, too many, mixed ones, a repeated seed, or the baseline of another system or world.
+    """
+    looked = judge_sequential(records, baseline, max_runs=max_runs, noise=noise, alpha_scale=alpha_scale)
+    exact = [result for record in records for result in judge_exact(record, baseline)]
+    found = partial(_outcome, records, baseline, looked)
+    if oracles := _oracles(records):
+        return found(Level.ORACLES, worst_verdict(oracles), [*oracles, merged(exact)])
+    if looked.decision is None:
+        return found(Level.UNPAIRED, worst_verdict(looked.results), [merged(exact)])
+    if all(result.verdict is Verdict.PASS for result in exact):
+        return found(Level.BITWISE, Verdict.PASS, [merged(exact)])
+    pairings = [judge_pair(record, baseline, sidecar) for record in records]
+    pairing = next((pairing for pairing in pairings if pairing.state is not PairingState.WITHIN), pairings[0])
+    paired = paired_result(pairing, baseline, same_environment=records[0].environment.fingerprint in baseline.exact)
+    if pairing.state is PairingState.WITHIN:
+        exact = [within_rounding(result) for result in exact]
+        return found(Level.PAIRED, Verdict.PASS, [merged(exact), paired], pairing)
+    verdict = Verdict(looked.decision.state)
+    if verdict is Verdict.PASS and Verdict.CHANGED in {paired.verdict, *(result.verdict for result in exact)}:
+        verdict = Verdict.CHANGED
+    return found(Level.UNPAIRED, verdict, [merged(exact), paired], pairing)
+
+
+def _outcome(
+    records: Sequence[RunRecord],
+    baseline: Baseline,
+    looked: LookOutcome,
+    level: Level,
+    verdict: Verdict,
+    results: Sequence[CheckResult],
+    pairing: Pairing | None = None,
+) -> GateOutcome:
+    head = headline(verdict, str(level), records, baseline, looked, results, pairing)
+    return GateOutcome(
+        level=level,
+        verdict=verdict,
+        results=(head, *results, *looked.results),
+        decision=looked.decision,
+        pairing=pairing,
+    )
+
+
+def _oracles(records: Sequence[RunRecord]) -> list[CheckResult]:
+    """What needs no statistics over seeds and is red; what cannot be looked at here is for checks of its own."""
+    found = [
+        result
+        for record in records
+        for check in (coherence, above_chance, popularity_floor)
+        for result in check(record)
+        if result.red and result.verdict is not Verdict.NOT_MEASURED
+    ]
+    return [replace(result, check=f"{ORACLES}/{result.check}") for result in found]
+
+
+def merged(exact: Sequence[CheckResult]) -> CheckResult:
+    """One exact result for several seeds: the first that is red, else one that counts those that were compared."""
+    red = [result for result in exact if result.red]
+    green = [result for result in exact if result.verdict is Verdict.PASS]
+    if red or not green:
+        return (red or exact)[0]
+    plural = "s" if len(exact) != 1 else ""
+    stored = "" if len(green) == len(exact) else f" of {len(exact)}"
+    count = f"{len(green)}{stored} seed{plural}" + (" are stored" if stored else "")
+    return replace(green[0], figure=f"{count}, {green[0].figure.partition(': ')[2]}")
