@@ -10,9 +10,9 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from rectest.baseline.ensemble import centre
 from rectest.baseline.exact import seed_entry
 from rectest.baseline.features import (
+    MIN_HITS,
     WINDOWS,
     feature_names,
     features,
@@ -22,12 +22,12 @@ from rectest.baseline.features import (
     too_few_hits,
     window,
 )
+from rectest.baseline.history import accepted_now
 from rectest.baseline.judge import world_digest
 from rectest.baseline.looks import ALPHA_DROP, ALPHA_RISE, BETA, MAX_RUNS, promised_drop
 from rectest.baseline.provenance import collect_provenance
 from rectest.baseline.schema import (
     MIN_SEEDS,
-    Accepted,
     Baseline,
     Declared,
     Ensemble,
@@ -40,7 +40,7 @@ from rectest.baseline.sidecar import prefix_digest
 from rectest.errors import RecordError, UpdateRefused
 from rectest.record import RunRecord, RunSpec
 
-__all__ = ["ROUNDING", "accepted_now", "build_baseline", "extend_baseline", "twin_of"]
+__all__ = ["ROUNDING", "build_baseline", "extend_baseline", "twin_of"]
 
 ROUNDING = "rectest.faults.controls:rounding"
 """The plant that makes a run its own rounding twin."""
@@ -93,14 +93,8 @@ def build_baseline(
         provenance=origin,
         streams={str(record.spec.seed): _streams(record) for record in ordered},
     )
-    return baseline.model_copy(update={"declared": _declared(baseline), "history": (accepted_now(baseline),)})
-
-
-def accepted_now(baseline: Baseline) -> Accepted:
-    """The entry of the history that this recording is."""
-    origin = baseline.provenance
-    means = {name: centre(values) for name, values in baseline.ensemble.features.items()}
-    return Accepted(date=origin.date, commit=origin.commit, reason=origin.reason, means=means)
+    declared = baseline.model_copy(update={"declared": _declared(baseline)})
+    return declared.model_copy(update={"history": (accepted_now(declared),)})
 
 
 def extend_baseline(
@@ -192,7 +186,7 @@ def _ensemble(records: Sequence[RunRecord], twins: Sequence[RunRecord]) -> Ensem
         columns = {name: [raw_feature(record, name) for record in records] for name in names}
         num_scored = _num_scored(records, {split for name in names if (split := split_of(name))})
         left_out = {
-            name: f"fewer than 5 expected hits in an evaluation (mean {np.mean(values):.3g})"
+            name: f"fewer than {MIN_HITS:g} expected hits in an evaluation (mean {np.mean(values):.3g})"
             for name, values in columns.items()
             if too_few_hits(name, float(np.mean(values)), num_scored.get(split_of(name) or ""))
         }
@@ -241,8 +235,16 @@ def _streams(record: RunRecord) -> Streams:
 
 
 def _declared(baseline: Baseline) -> Declared:
-    mdd = {name: promised_drop(baseline, name) for name in baseline.ensemble.features}
+    mdd = {name: _promised(baseline, name) for name in baseline.ensemble.features}
     return Declared(alpha_drop=ALPHA_DROP, alpha_rise=ALPHA_RISE, beta=BETA, max_runs=MAX_RUNS, mdd=mdd)
+
+
+def _promised(baseline: Baseline, name: str) -> float:
+    try:
+        return promised_drop(baseline, name)
+    except ZeroDivisionError as e:
+        msg = f"{name} varies so much from seed to seed that no change of it could ever be noticed"
+        raise UpdateRefused(msg) from e
 
 
 def _refuse_odd_twins(records: Sequence[RunRecord], twins: Sequence[RunRecord]) -> None:

@@ -1,19 +1,25 @@
-"""What changes between a stored baseline and a candidate: features, bits and settings, as rows for people.
+"""What changes between a stored baseline and a candidate: features, drift, bits and settings, as rows for people.
 
 Reads two baselines and decides nothing; `update` writes and the command prints.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from rectest.baseline.exact import differing_groups
-from rectest.baseline.schema import Baseline, ExactEntry
+from rectest.baseline.history import Drift, drift_of, history_after, refusal_of, why_new_anchor
+from rectest.baseline.schema import Accepted, Baseline, ExactEntry
+from rectest.baseline.store import merge
 from rectest.errors import CorruptBaseline
 
-__all__ = ["BaselineDiff", "FeatureChange", "cells_of", "diff", "markdown", "notes_of"]
+__all__ = ["COLUMNS", "BaselineDiff", "FeatureChange", "cells_of", "diff", "markdown", "notes_of"]
+
+COLUMNS = ("feature", "old", "new", "change", "z", "drift", "cap")
+"""Headings of a table of features; see `cells_of`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +30,8 @@ class FeatureChange:
     old: float | None
     new: float | None
     old_sd: float | None = None
+    drift: Drift | None = None
+    """How far it will be from the anchor so far; None where there is none, or none that can be compared."""
 
     @property
     def absolute(self) -> float | None:
@@ -67,6 +75,12 @@ class BaselineDiff:
     dirty: bool = False
     """Whether the new one was recorded with uncommitted changes."""
 
+    anchor: str = ""
+    """Where drift is measured from, in words; empty where this is the first recording of all."""
+
+    refusal: str = ""
+    """Why the drift since the anchor lets no `accept` through, in words; empty where it does."""
+
     @property
     def empty(self) -> bool:
         """Whether nothing that is judged changes."""
@@ -74,25 +88,28 @@ class BaselineDiff:
         return not (self.is_new or self.unreadable or moved or self.bits or self.settings)
 
 
-def diff(old: Baseline | CorruptBaseline | None, new: Baseline) -> BaselineDiff:
+def diff(old: Baseline | CorruptBaseline | None, new: Baseline, *, new_anchor: bool = False) -> BaselineDiff:
     """What accepting `new` changes; `old` is None where nothing is stored, an error where it is unreadable."""
     before = old if isinstance(old, Baseline) else None
+    history = history_after(before, new)
     return BaselineDiff(
         name=new.name,
         env_class=new.env_class,
-        features=_features(before, new),
+        features=_features(before, new, drift_of(history) if len(history) > 1 else ()),
         bits=() if before is None else _bits(before, new),
         settings=() if before is None else _settings(before, new),
         is_new=old is None,
         unreadable=isinstance(old, CorruptBaseline),
         num_seeds=(len(before.ensemble.seeds) if before else 0, len(new.ensemble.seeds)),
         dirty=bool(new.provenance.dirty),
+        anchor="" if before is None else _anchor(before, new, history, new_anchor=new_anchor),
+        refusal="" if new_anchor else refusal_of(new, history),
     )
 
 
 def markdown(diffs: list[BaselineDiff], *, reason: str = "") -> str:
     """The changes as Markdown for a pull request: a table of features, then one line per other change."""
-    lines = ["| baseline | feature | old | new | change | z |", "| --- | --- | ---: | ---: | ---: | ---: |"]
+    lines = [f"| baseline | {' | '.join(COLUMNS)} |", f"| --- | --- |{' ---: |' * (len(COLUMNS) - 1)}"]
     lines += [_row(each, change) for each in diffs for change in each.features]
     notes = [f"- `{each.name}` ({each.env_class}): {note}" for each in diffs for note in notes_of(each)]
     head = [f"Reason: {' '.join(reason.split())}", ""] if reason else []
@@ -101,11 +118,13 @@ def markdown(diffs: list[BaselineDiff], *, reason: str = "") -> str:
 
 def notes_of(change: BaselineDiff) -> list[str]:
     """What a reader should know besides the features, most important first."""
-    notes = list(change.settings)
+    notes = [f"refused: {change.refusal}"] if change.refusal else []
+    notes += change.settings
+    notes += [change.anchor] if change.anchor else []
     if change.is_new:
         notes.append("new, nothing was stored")
     if change.unreadable:
-        notes.append("the stored file cannot be read and is replaced")
+        notes.append("the stored file cannot be read and is replaced; its history is lost")
     if change.dirty:
         notes.append("recorded with uncommitted changes")
     if change.num_seeds[0] not in (0, change.num_seeds[1]):
@@ -113,29 +132,44 @@ def notes_of(change: BaselineDiff) -> list[str]:
     return notes + list(change.bits)
 
 
-def _features(old: Baseline | None, new: Baseline) -> tuple[FeatureChange, ...]:
+def _anchor(old: Baseline, new: Baseline, history: tuple[Accepted, ...], *, new_anchor: bool) -> str:
+    changed = why_new_anchor(old, new)
+    if changed:
+        return f"a new anchor starts, for {changed}"
+    asked = "a new anchor starts, as asked for" if new_anchor else ""
+    if len(history) == 1:
+        return asked
+    first, steps = history[0], len(history) - 1
+    since = f"{steps} recording{'s' if steps != 1 else ''} accepted since"
+    old_one = f"drift is from the anchor of {first.date} ({first.reason}), {since}"
+    return f"{asked}; {old_one}" if asked else old_one
+
+
+def _features(old: Baseline | None, new: Baseline, drifts: Sequence[Drift]) -> tuple[FeatureChange, ...]:
     before = {} if old is None else old.ensemble.features
     after = new.ensemble.features
+    since = {each.feature: each for each in drifts}
     return tuple(
         FeatureChange(
             feature=name,
             old=float(np.mean(before[name])) if name in before else None,
             new=float(np.mean(after[name])) if name in after else None,
             old_sd=float(np.std(before[name], ddof=1)) if name in before else None,
+            drift=since.get(name),
         )
-        for name in sorted(before.keys() | after.keys())
+        for name in sorted(before.keys() | after.keys() | since.keys())
     )
 
 
 def _bits(old: Baseline, new: Baseline) -> tuple[str, ...]:
-    lines = []
+    lines, kept = [], merge(old, new).exact
     for fingerprint in sorted(old.exact.keys() | new.exact.keys()):
         before, after = old.exact.get(fingerprint), new.exact.get(fingerprint)
         if before is None:
             lines.append(f"bits of environment {fingerprint} are added")
         elif after is None:
-            kept = old.ensemble == new.ensemble and old.spec == new.spec and old.world_digest == new.world_digest
-            lines += [] if kept else [f"bits of environment {fingerprint} are dropped: they are of the old training"]
+            if fingerprint not in kept:
+                lines.append(f"bits of environment {fingerprint} are dropped: they are of the old training")
         else:
             lines += _seed_lines(fingerprint, before, after)
     return tuple(lines)
@@ -167,15 +201,19 @@ def _row(each: BaselineDiff, change: FeatureChange) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def cells_of(change: FeatureChange) -> list[str]:
-    """Old, new, change in percent and z, as printed."""
+def cells_of(change: FeatureChange, *, digits: int = 6) -> list[str]:
+    """All of `COLUMNS` but the first, as printed: means, change in percent, z, drift since the anchor and its cap."""
+    since = None if change.drift is None else change.drift.relative
+    cap = None if change.drift is None else change.drift.cap
     return [
-        _number(change.old, "{:.6g}"),
-        _number(change.new, "{:.6g}"),
-        _number(None if change.relative is None else 100 * change.relative, "{:+.2f} %"),
+        _number(change.old, f"{{:.{digits}g}}"),
+        _number(change.new, f"{{:.{digits}g}}"),
+        _number(change.relative, "{:+.2f} %", unit=100),
         _number(change.z, "{:+.1f}"),
+        _number(since, "{:+.2f} %", unit=100),
+        _number(cap, "{:.1f} %", unit=100),
     ]
 
 
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else form.format(value)
+def _number(value: float | None, form: str, *, unit: float = 1) -> str:
+    return "-" if value is None else form.format(unit * value)

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rectest.baseline.schema import Provenance
+from rectest.baseline.schema import Baseline, Provenance
 from rectest.environment import Environment
 
-__all__ = ["collect_provenance", "git_state"]
+__all__ = ["collect_provenance", "git_state", "with_provenance"]
 
 
 def collect_provenance(
@@ -24,9 +24,10 @@ def collect_provenance(
     environment: Environment,
     argv: Sequence[str] | None = None,
     folder: Path | None = None,
+    apart_from: Path | None = None,
     now: datetime | None = None,
 ) -> Provenance:
-    """The provenance of something recorded now, by this process.
+    """The provenance of something recorded now, by this process; `apart_from` as for `git_state`.
 
     Raises:
         ValueError: `reason` is blank.
@@ -34,7 +35,7 @@ def collect_provenance(
     if not reason.strip():
         msg = "a baseline needs a reason: one line that tells a reviewer why the numbers are what they are"
         raise ValueError(msg)
-    commit, dirty = git_state(folder or Path.cwd())
+    commit, dirty = git_state(folder or Path.cwd(), apart_from=apart_from)
     moment = (now or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
     return Provenance(
         commit=commit,
@@ -46,11 +47,38 @@ def collect_provenance(
     )
 
 
-def git_state(folder: Path) -> tuple[str | None, bool | None]:
-    """Commit hash and whether files that git tracks have changes; (None, None) where git cannot say."""
+def with_provenance(baseline: Baseline, origin: Provenance) -> Baseline:
+    """`baseline` with `origin` wherever its own provenance stands: with the ensemble, and with bits of the same day."""
+    own = baseline.provenance
+    exact = {
+        fingerprint: entry.model_copy(update={"provenance": origin}) if entry.provenance == own else entry
+        for fingerprint, entry in baseline.exact.items()
+    }
+    return baseline.model_copy(update={"provenance": origin, "exact": exact})
+
+
+def git_state(folder: Path, *, apart_from: Path | None = None) -> tuple[str | None, bool | None]:
+    """Commit hash and whether files that git tracks have changes; (None, None) where git cannot say.
+
+    Args:
+        folder: Anywhere in the repository.
+        apart_from: A folder whose changes do not count: stored baselines train nothing, and recording several of them
+            must not make the later ones look as if they came from changed code.
+    """
     commit = _git(folder, "rev-parse", "--verify", "HEAD")
-    status = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    status = _git(folder, "status", "--porcelain", "--untracked-files=no", *_all_but(folder, apart_from))
     return (commit or None), (None if status is None else bool(status))
+
+
+def _all_but(folder: Path, excluded: Path | None) -> list[str]:
+    """Arguments of git for the whole repository without one folder in it."""
+    top = _git(folder, "rev-parse", "--show-toplevel") if excluded is not None else None
+    if not top or excluded is None:
+        return []
+    root, inside = Path(top).resolve(), (folder / excluded).resolve()
+    if inside == root or not inside.is_relative_to(root):
+        return []
+    return ["--", ":/", f":(top,exclude,literal){inside.relative_to(root).as_posix()}"]
 
 
 def _git(folder: Path, *args: str) -> str | None:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rectest.baseline.build import build_baseline, twin_of
-from rectest.baseline.schema import Baseline
+from rectest.baseline.schema import MIN_SEEDS, Baseline
 from rectest.baseline.sidecar import Sidecar, build_sidecar
+from rectest.errors import UpdateRefused
 from rectest.record import RunRecord, RunSpec
 
 __all__ = ["Recording", "record_baseline"]
@@ -30,8 +31,18 @@ def record_baseline(spec: RunSpec, train: TrainMany, *, num_seeds: int, reason: 
     A user's training function has no twins: only a `System` can be planted.
 
     Raises:
+        ValueError: `reason` is blank.
         RectestError: a training failed, or the runs cannot become a baseline (see `build_baseline`).
     """
+    if not reason.strip():
+        msg = "a baseline needs a reason: one line that tells a reviewer why the numbers are what they are"
+        raise ValueError(msg)
+    if num_seeds < MIN_SEEDS:
+        msg = f"{num_seeds} seeds cannot carry a gate, at least {MIN_SEEDS} are needed (16 halve what it misses)"
+        raise UpdateRefused(msg)
+    if spec.plant:
+        msg = f"{spec.describe()}: a run with a planted fault never becomes a baseline"
+        raise UpdateRefused(msg)
     seeds = [spec.with_(seed=spec.seed + offset) for offset in range(num_seeds)]
     records = train(seeds)
     # Only the loop of a `System` records its settings.

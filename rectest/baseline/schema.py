@@ -164,8 +164,15 @@ class Streams(_Model):
 class SidecarRef(_Model):
     """The file beside this one that holds curves and other bulk; its name ends with the start of its digest."""
 
-    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+@-]*\.npz$")]
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+@-]*\.[0-9a-f]{12}\.npz$")]
     digest: Digest
+
+    @model_validator(mode="after")
+    def _named_after_its_content(self) -> Self:
+        if not self.file.endswith(f".{self.digest.removeprefix('blake3:')[:12]}.npz"):
+            msg = f"the sidecar {self.file} is not named after its digest {self.digest}"
+            raise ValueError(msg)
+        return self
 
 
 class Declared(_Model):
@@ -187,6 +194,9 @@ class Accepted(_Model):
     reason: Text
     means: dict[str, Positive]
     """Geometric mean over the seeds, by feature."""
+
+    mdd: dict[str, Positive] = Field(default_factory=dict)
+    """By feature, the smallest change for the worse that the gate of this recording promised to catch."""
 
 
 class Baseline(_Model):

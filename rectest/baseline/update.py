@@ -6,19 +6,25 @@ another root, and a person accepts them with a reason.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
+from rectest.baseline.candidates import opened
 from rectest.baseline.diff import BaselineDiff, diff
+from rectest.baseline.history import continued
 from rectest.baseline.judge import EXACT
 from rectest.baseline.schema import Baseline
+from rectest.baseline.sidecar import Sidecar
 from rectest.baseline.store import BaselineStore, StoredName
 from rectest.checks.result import CheckResult, Verdict, any_red
 from rectest.errors import CorruptBaseline, NoBaseline, UnknownNameError, UpdateRefused
 
 __all__ = [
     "Action",
+    "Candidate",
     "State",
     "accept",
     "compare_candidates",
@@ -92,16 +98,75 @@ def refuse_in_ci(environ: Mapping[str, str]) -> None:
         raise UpdateRefused(msg)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """One candidate, read whole, and what accepting it would change."""
+
+    baseline: Baseline
+    sidecar: Sidecar | None
+    changes: BaselineDiff
+
+
 def compare_candidates(
-    candidates: BaselineStore, store: BaselineStore, systems: Collection[str] = ()
-) -> list[tuple[StoredName, Baseline, BaselineDiff]]:
+    candidates: BaselineStore, store: BaselineStore, systems: Collection[str] = (), *, new_anchor: bool = False
+) -> list[Candidate]:
     """Every candidate, read and held against what is stored; nothing is written.
 
     Raises:
         UpdateRefused: there are no candidates.
         UnknownNameError: a system that was asked for is not among them.
-        CorruptBaseline: one of the chosen candidates cannot be read.
+        CorruptBaseline: one of the chosen candidates, or its sidecar, cannot be read.
     """
+    return _compared(_read(candidates, systems), store, new_anchor=new_anchor)
+
+
+def accept(
+    place: str | Path,
+    store: BaselineStore,
+    systems: Collection[str] = (),
+    *,
+    reason: str,
+    new_anchor: bool = False,
+) -> list[BaselineDiff]:
+    """Write the candidates (of `systems`, or all) into `store` with the reason of the person who accepts them.
+
+    Every candidate is read, validated and held against the drift since the anchor before the first one is written,
+    all under the lock of `store`: what is returned is what happened. Where a disk is full half-way, accepting again
+    writes the rest and changes nothing of what is written.
+
+    Args:
+        place: A folder of candidates, an unpacked artifact of a CI job, or its zip; see `candidates.opened`.
+        store: Where they go.
+        systems: Which of them; all where empty.
+        reason: For reviewers, and for the history.
+        new_anchor: Begin a new history with each of them, whatever was lost since the old anchor.
+
+    Raises:
+        ValueError: `reason` is blank, or the candidates are the store itself.
+        BaselineError: as `compare_candidates`, `continued` and `BaselineStore.save`.
+    """
+    if not reason.strip():
+        msg = "accepting a baseline needs a reason: one line that tells a reviewer why the numbers may change"
+        raise ValueError(msg)
+    with opened(place) as candidates:
+        if candidates.root.resolve() == store.root.resolve():
+            msg = f"{candidates.root} holds the stored baselines themselves, not candidates"
+            raise ValueError(msg)
+        read = _read(candidates, systems)
+    combine = partial(continued, new_anchor=new_anchor)
+    with store.lock():
+        found = _compared(read, store, new_anchor=new_anchor)
+        refused = [each.changes.refusal for each in found if each.changes.refusal]
+        if refused:
+            raise UpdateRefused("\n".join(refused))
+        for each in found:
+            origin = each.baseline.provenance.model_copy(update={"reason": reason.strip()})
+            accepted = each.baseline.model_copy(update={"provenance": origin})
+            store.save(accepted, sidecar=each.sidecar, replace=each.changes.unreadable, combine=combine)
+    return [each.changes for each in found]
+
+
+def _read(candidates: BaselineStore, systems: Collection[str]) -> list[tuple[StoredName, Baseline, Sidecar | None]]:
     names = candidates.entries()
     if not names:
         msg = f"no candidates in {candidates.root} (looked for <environment class>/<system>.json)"
@@ -109,35 +174,16 @@ def compare_candidates(
     for system in systems:
         if system not in {name.system for name in names}:
             raise UnknownNameError("candidate", system, {name.system for name in names})
-    chosen = [name for name in names if not systems or name.system in systems]
-    read = [(name, candidates.read(name)) for name in chosen]
-    return [(name, new, diff(_stored(store, name), new)) for name, new in read]
+    return [(name, *candidates.read_whole(name)) for name in names if not systems or name.system in systems]
 
 
-def accept(
-    candidates_root: str | Path, store: BaselineStore, systems: Collection[str] = (), *, reason: str
-) -> list[BaselineDiff]:
-    """Write the candidates (of `systems`, or all) into `store` with the reason of the person who accepts them.
-
-    Every candidate is read and validated before the first one is written.
-
-    Raises:
-        ValueError: `reason` is blank, or the candidates are the store itself.
-        BaselineError: as `compare_candidates`.
-    """
-    if not reason.strip():
-        msg = "accepting a baseline needs a reason: one line that tells a reviewer why the numbers may change"
-        raise ValueError(msg)
-    candidates = BaselineStore(Path(candidates_root))
-    if candidates.root.resolve() == store.root.resolve():
-        msg = f"{candidates.root} holds the stored baselines themselves, not candidates"
-        raise ValueError(msg)
-    compared = compare_candidates(candidates, store, systems)
-    for _, new, changes in compared:
-        origin = new.provenance.model_copy(update={"reason": reason.strip()})
-        accepted = new.model_copy(update={"provenance": origin})
-        store.save(accepted, sidecar=candidates.sidecar(new), replace=changes.unreadable)
-    return [changes for _, _, changes in compared]
+def _compared(
+    read: Sequence[tuple[StoredName, Baseline, Sidecar | None]], store: BaselineStore, *, new_anchor: bool
+) -> list[Candidate]:
+    return [
+        Candidate(baseline=new, sidecar=bulk, changes=diff(_stored(store, name), new, new_anchor=new_anchor))
+        for name, new, bulk in read
+    ]
 
 
 def _stored(store: BaselineStore, name: StoredName) -> Baseline | CorruptBaseline | None:

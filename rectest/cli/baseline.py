@@ -1,6 +1,6 @@
 """``rectest baseline``: look at stored baselines, compare candidates with them, accept candidates.
 
-Nothing is recorded here: recording needs training and belongs to ``pytest -m gate --rectest-update=...``.
+Nothing is trained here: recording is in `baseline_record`, planning in `baseline_plan`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rectest.cli import baseline_plan, baseline_record
 from rectest.cli.console import make_console, print_table
 
 if TYPE_CHECKING:
@@ -21,10 +22,17 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Show, compare and accept stored baselines.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Record, show, compare and accept baselines.", no_args_is_help=True, rich_markup_mode=None)
+app.command("record")(baseline_record.command)
+app.command("plan")(baseline_plan.command)
 
 Root = Annotated[Path, typer.Option("--baselines", metavar="DIR", help="Folder of stored baselines.")]
-Candidates = Annotated[Path, typer.Argument(metavar="CANDIDATES", help="Folder of candidates, as CI left it.")]
+Candidates = Annotated[
+    Path, typer.Argument(metavar="CANDIDATES", help="Folder of candidates, or the artifact of a CI job, also zipped.")
+]
+NewAnchor = Annotated[
+    bool, typer.Option("--new-anchor", help="Measure drift from these on, whatever was lost since the old anchor.")
+]
 
 
 @app.command()
@@ -52,46 +60,22 @@ def show(
     if not chosen:
         raise UnknownNameError("baseline", system, {name.system for name in names})
     for name in chosen:
-        _show_one(console, store.read(name))
-
-
-@app.command()
-def plan(
-    system: Annotated[str, typer.Argument(metavar="SYSTEM", help="Whose stored noise is planned with.")],
-    drop: Annotated[float, typer.Option("--drop", metavar="PERCENT", help="Deterioration that must be caught.")],
-    baselines: Root = Path("baselines"),
-) -> None:
-    """Say how many seeds a baseline needs for its gate to catch a wanted drop, feature by feature."""
-    from rectest.baseline.looks import plan_seeds, promised_drop
-    from rectest.baseline.store import BaselineStore
-    from rectest.errors import UnknownNameError
-
-    store, console = BaselineStore(baselines), make_console()
-    names = store.entries()
-    chosen = [name for name in names if name.system == system]
-    if not chosen:
-        raise UnknownNameError("baseline", system, {name.system for name in names})
-    for name in chosen:
-        baseline, rows = store.read(name), []
-        for feature in sorted(baseline.ensemble.features):
-            needed = plan_seeds(baseline, feature, drop / 100)
-            rows.append([feature, f"{100 * promised_drop(baseline, feature):.2g} %", str(needed or "over 64")])
-        console.print(f"{baseline.name} ({baseline.env_class})", style="bold")
-        now = f"caught with {len(baseline.ensemble.seeds)} seeds"
-        columns = ("feature", now, f"seeds for {drop:g} %")
-        print_table(console, columns, rows, numbers=columns[1:])
-        console.print()
+        # The bulk is not printed, but a baseline without the one it names is none.
+        baseline, _ = store.read_whole(name)
+        _show_one(console, baseline)
 
 
 @app.command("diff")
-def diff_candidates(candidates: Candidates, baselines: Root = Path("baselines")) -> None:
+def diff_candidates(candidates: Candidates, baselines: Root = Path("baselines"), new_anchor: NewAnchor = False) -> None:
     """Show what accepting the candidates would change; write nothing."""
+    from rectest.baseline.candidates import opened
     from rectest.baseline.store import BaselineStore
     from rectest.baseline.update import compare_candidates
 
     console = make_console()
-    for _, _, change in compare_candidates(BaselineStore(candidates), BaselineStore(baselines)):
-        _print_diff(console, change)
+    with opened(candidates) as found:
+        for each in compare_candidates(found, BaselineStore(baselines), new_anchor=new_anchor):
+            _print_diff(console, each.changes)
 
 
 @app.command()
@@ -100,13 +84,15 @@ def accept(
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why the numbers may change.")],
     systems: Annotated[list[str] | None, typer.Argument(metavar="[SYSTEM]...", help="All by default.")] = None,
     baselines: Root = Path("baselines"),
+    new_anchor: NewAnchor = False,
 ) -> None:
     """Replace stored baselines by candidates, and print a Markdown table for the pull request."""
     from rectest.baseline.diff import markdown
     from rectest.baseline.store import BaselineStore
     from rectest.baseline.update import accept as accept_candidates
 
-    changes = accept_candidates(candidates, BaselineStore(baselines), systems or (), reason=reason)
+    store = BaselineStore(baselines)
+    changes = accept_candidates(candidates, store, systems or (), reason=reason, new_anchor=new_anchor)
     typer.echo(markdown(changes, reason=reason))
     typer.echo(f"{len(changes)} baseline{'s' if len(changes) != 1 else ''} written to {baselines}", err=True)
 
@@ -132,33 +118,81 @@ def _show_one(console: Console, baseline: Baseline) -> None:
     console.print(f"with      {origin.command}")
     console.print(f"reason    {origin.reason}\n")
     _print_features(console, baseline)
+    _print_declared(console, baseline)
+    for name, why in sorted(baseline.ensemble.left_out.items()):
+        console.print(f"left out  {name}: {why}")
     for fingerprint, entry in sorted(baseline.exact.items()):
         seeds = ", ".join(sorted(entry.seeds, key=int))
         console.print(f"bits of   {fingerprint}, seeds {seeds}: {entry.described().describe()}")
     console.print()
+    _print_history(console, baseline)
 
 
 def _print_features(console: Console, baseline: Baseline) -> None:
-    import numpy as np
+    from rectest.baseline.summary import summarized
 
-    from rectest.baseline.looks import promised_drop
-
-    rows = []
-    for name, values in sorted(baseline.ensemble.features.items()):
-        mean, sd = float(np.mean(values)), float(np.std(values, ddof=1))
-        caught = promised_drop(baseline, name)
-        rows.append([name, f"{mean:.6g}", f"{100 * sd / mean:.2f} %", f"{100 * caught:.2g} %"])
-    columns = ("feature", f"mean of {len(baseline.ensemble.seeds)} seeds", "run sd", "caught with 90 %")
+    rows = [
+        [
+            each.feature,
+            f"{each.mean:.4g}",
+            _percent(each.run_sd, 2),
+            _percent(each.rounding_sd, 2),
+            "-" if each.phi is None else f"{each.phi:.3g}",
+            _percent(each.caught),
+            _percent(each.declared),
+        ]
+        for each in summarized(baseline)
+    ]
+    columns = ("feature", "mean", "run sd", "twin sd", "phi", "caught", "declared")
     print_table(console, columns, rows, numbers=columns[1:])
+    console.print(
+        f"\nover {len(baseline.ensemble.seeds)} seeds: run sd is from seed to seed, twin sd between a run and its "
+        "rounding twin; phi is the run variance over what the noise of independent users explains\n"
+    )
+
+
+def _print_declared(console: Console, baseline: Baseline) -> None:
+    declared = baseline.declared
+    if declared is None:
+        console.print("declared  nothing: recorded by a version that kept no promises")
+        return
+    console.print(
+        f"declared  false alarms {declared.alpha_drop:g} for drops and {declared.alpha_rise:g} for rises; each change "
+        f"for the worse in the last column is caught with {100 * (1 - declared.beta):g} %, in {declared.max_runs} runs "
+        "at most"
+    )
+    if not baseline.ensemble.twins:
+        console.print("twins     none: the gate cannot tell rounding from a change, record it anew to have them")
+
+
+def _print_history(console: Console, baseline: Baseline) -> None:
+    """The accepted recordings, oldest first, and how far each feature has drifted since the first of them."""
+    from rectest.baseline.history import drift_of
+
+    for place, entry in enumerate(baseline.history):
+        title = "anchor" if place == 0 else "accepted"
+        console.print(f"{title:9} {entry.date}, commit {(entry.commit or 'unknown')[:12]}: {entry.reason}")
+    if len(baseline.history) > 1:
+        rows = [
+            [each.feature, f"{each.anchor:.6g}", _percent(each.relative, 2, sign=True), _percent(each.cap)]
+            for each in drift_of(baseline.history)
+        ]
+        console.print()
+        columns = ("feature", "at the anchor", "drift since", "cap for the worse")
+        print_table(console, columns, rows, numbers=columns[1:])
     console.print()
 
 
+def _percent(value: float | None, digits: int = 1, *, sign: bool = False) -> str:
+    return "-" if value is None else f"{100 * value:{'+' if sign else ''}.{digits}f} %"
+
+
 def _print_diff(console: Console, change: BaselineDiff) -> None:
-    from rectest.baseline.diff import cells_of, notes_of
+    from rectest.baseline.diff import COLUMNS, cells_of, notes_of
 
     console.print(f"{change.name} ({change.env_class}){': nothing changes' if change.empty else ''}", style="bold")
-    rows = [[row.feature, *cells_of(row)] for row in change.features]
-    print_table(console, ("feature", "old", "new", "change", "z"), rows, numbers=("old", "new", "change", "z"))
+    rows = [[row.feature, *cells_of(row, digits=4)] for row in change.features]
+    print_table(console, COLUMNS, rows, numbers=COLUMNS[1:])
     for note in notes_of(change):
         console.print(f"- {note}")
     console.print()

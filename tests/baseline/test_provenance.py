@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.baselines import make_environment
-from rectest.baseline.provenance import collect_provenance, git_state
+from fixtures.baselines import make_baseline, make_environment
+from rectest.baseline.provenance import collect_provenance, git_state, with_provenance
 
 GIT = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
 
@@ -35,6 +35,37 @@ def test_untracked_files_are_not_dirty(repository):
     assert git_state(repository)[1] is False
 
 
+class TestApartFrom:
+    """Recording one baseline must not make the next one look as if it came from changed code."""
+
+    @pytest.fixture
+    def recorded(self, repository) -> Path:
+        folder = repository / "kept" / "baselines"
+        (folder / "cpu").mkdir(parents=True)
+        (folder / "cpu" / "toy.json").write_text("{}")
+        for args in (["add", "."], ["commit", "-qm", "baselines"]):
+            subprocess.run([*GIT, *args], cwd=repository, check=True, capture_output=True)
+        (folder / "cpu" / "toy.json").write_text("{ }")
+        return folder
+
+    @pytest.mark.parametrize("place", [".", "kept", "kept/baselines/cpu"])
+    def test_changes_there_do_not_count_wherever_it_is_called(self, repository, recorded, place):
+        assert git_state(repository / place)[1] is True
+        assert git_state(repository / place, apart_from=recorded)[1] is False
+
+    def test_other_changes_do(self, repository, recorded):
+        (repository / "model.py").write_text("x = 2\n")
+
+        assert git_state(recorded, apart_from=recorded)[1] is True
+
+    def test_a_relative_folder_is_of_the_folder_it_is_called_in(self, repository, recorded):
+        assert git_state(repository, apart_from=Path("kept/baselines"))[1] is False
+
+    @pytest.mark.parametrize("other", ["..", "."])
+    def test_the_repository_itself_and_what_is_outside_are_not_left_out(self, repository, recorded, other):
+        assert git_state(repository, apart_from=repository / other)[1] is True
+
+
 def test_outside_a_repository_and_without_git(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
 
@@ -58,6 +89,21 @@ def test_what_is_collected(tmp_path):
     assert found.command == "pytest -k 'a b'"
     assert found.date == "2026-08-01T12:00:00Z"
     assert found.environment.startswith("cpu (vendor-6-85")
+
+
+def test_a_baseline_gets_a_provenance_wherever_its_own_stands():
+    made = make_baseline()
+    other = next(iter(made.exact.values())).model_copy(
+        update={"provenance": made.provenance.model_copy(update={"reason": "bits of another day"})}
+    )
+    mixed = made.model_copy(update={"exact": {**made.exact, "f" * 16: other}})
+    origin = made.provenance.model_copy(update={"dirty": True})
+
+    obtained = with_provenance(mixed, origin)
+
+    assert obtained.provenance == origin
+    assert [entry.provenance.reason for entry in obtained.exact.values()] == ["first recording", "bits of another day"]
+    assert obtained.exact[made.ensemble.fingerprint].provenance == origin
 
 
 def test_a_blank_reason_is_refused():

@@ -1,27 +1,18 @@
 import json
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from fixtures.baselines import make_baseline
-from rectest.baseline.schema import SCHEMA, Baseline, Settings, parse_baseline, render_baseline
+from fixtures.baselines import make_whole_baseline
+from rectest.baseline.schema import Baseline, Settings
+from rectest.baseline.text import parse_baseline, render_baseline
 from rectest.errors import CorruptBaseline
 from rectest.record import RunSpec
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
-    max_leaves=5,
-)
-CONTENT = render_baseline(make_baseline())
-POSITIVE = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
-
 
 @pytest.fixture(scope="module")
-def baseline() -> Baseline:
-    return make_baseline()
+def whole() -> Baseline:
+    """A baseline that has everything a baseline can have, but for the reference of its sidecar."""
+    return make_whole_baseline()[0]
 
 
 def edited(baseline: Baseline, *path: str | int, value: object = None, drop: bool = False) -> bytes:
@@ -37,71 +28,7 @@ def edited(baseline: Baseline, *path: str | int, value: object = None, drop: boo
     return json.dumps(plain).encode()
 
 
-class TestRender:
-    def test_the_file_is_sorted_full_precision_json_with_a_final_newline(self, baseline):
-        content = render_baseline(baseline)
-        plain = json.loads(content)
-
-        assert content.endswith(b"}\n")
-        assert b"\r" not in content
-        assert list(plain) == sorted(plain)
-        assert plain["schema"] == SCHEMA
-        assert plain["ensemble"]["features"]["test/recall@10"][0] == baseline.ensemble.features["test/recall@10"][0]
-
-    def test_one_number_per_line(self, baseline):
-        lines = render_baseline(baseline).decode().splitlines()
-
-        assert sum(line.strip().rstrip(",") == str(seed) for seed in range(16) for line in lines) == 16
-
-    def test_round_trip(self, baseline):
-        assert parse_baseline(render_baseline(baseline), path="x.json") == baseline
-
-    @given(
-        values=st.lists(POSITIVE, min_size=16, max_size=16),
-        config=st.dictionaries(TEXT, JSON, max_size=4),
-        reason=TEXT.filter(str.strip),
-        world=st.from_regex(r"\A[a-z0-9][a-z0-9_.-]{0,9}\Z") | st.just(""),
-        dirty=st.none() | st.booleans(),
-    )
-    @settings(max_examples=50, deadline=None)
-    def test_round_trip_of_any_content_is_exact(self, values, config, reason, world, dirty):
-        plain = json.loads(CONTENT)
-        plain |= {"world": world}
-        plain["ensemble"]["features"]["test/recall@10"] = values
-        plain["spec"]["config"] = config
-        plain["provenance"] |= {"reason": reason, "dirty": dirty}
-        content = json.dumps(plain, allow_nan=False).encode()
-
-        first = parse_baseline(content, path="x.json")
-        again = parse_baseline(render_baseline(first), path="x.json")
-
-        assert json.loads(render_baseline(again)) == plain
-        assert again == first
-
-
-class TestBadFile:
-    @pytest.mark.parametrize(
-        ("content", "problem"),
-        [
-            (b"", "not valid JSON in line 1"),
-            (b'{"schema": 1,\n<<<<<<< HEAD\n', "not valid JSON in line 2"),
-            (b"\xff\xfe", "not a baseline"),
-            (b"[1]", "holds a JSON list, needed an object"),
-            (b"{}", r"\$.schema: needed a schema number, found None"),
-            (b'{"schema": true}', "needed a schema number, found True"),
-            (b'{"schema": 99}', "schema 99, this version of rectest reads schema 1; .*upgrade rectest"),
-            (b'{"schema": 0}', "schema 0, this version of rectest reads schema 1; .*record it anew"),
-            (b'{"schema": 1, "schema": 1}', "key 'schema' is given twice"),
-            (b'{"schema": NaN}', "NaN where a finite number is needed"),
-            (b'{"schema": 1e999}', "outside the range of a float"),
-            (b'{"schema": 1}', r"\$.system: Field required"),
-            (b"[" * 100_000, "not a baseline"),
-        ],
-    )
-    def test_content_that_is_no_baseline(self, content, problem):
-        with pytest.raises(CorruptBaseline, match=f"^toy.json: .*{problem}"):
-            parse_baseline(content, path="toy.json")
-
+class TestModel:
     @pytest.mark.parametrize(
         ("path", "value", "problem"),
         [
@@ -116,39 +43,60 @@ class TestBadFile:
             (("ensemble", "features", "test/recall@10"), [0.2] * 15, "15 values for 16 seeds"),
             (("ensemble", "features"), {}, r"\$.ensemble.features: "),
             (("ensemble", "seeds", 1), 0, "seeds are repeated"),
-            (("ensemble", "seeds"), [0, 1, 2], r"\$.ensemble.seeds: .*at least 8"),
+            (("ensemble", "seeds"), [0, 1, 2, 3], r"\$.ensemble.seeds: .*at least 5"),
             (("ensemble", "fingerprint"), "0" * 16, "no entry for the fingerprint of the ensemble"),
+            (("ensemble", "twins", "loss/late"), [1.0] * 15, "twin feature 'loss/late' has 15 values for 16 seeds"),
+            (("ensemble", "twins", "loss/late", 2), -1.0, r"twins\['loss/late'\]\[2\]: .*greater than 0"),
+            (("ensemble", "user_variance", "test/recall@10"), 0.0, r"user_variance.*greater than 0"),
+            (("ensemble", "left_out", "valid/mrr/mid"), " ", r"left_out"),
+            (("streams", "x"), {"batches": None, "negatives": None}, r"\$.streams"),
+            (("streams", "0", "batches"), "sha256:00", r"streams"),
+            (("sidecar",), {"file": "../toy.0123456789ab.npz", "digest": f"blake3:{'0' * 32}"}, r"\$.sidecar.file"),
+            (("sidecar",), {"file": "toy.0123456789ab.npz", "digest": f"blake3:{'0' * 32}"}, "not named after its dig"),
+            (("declared", "max_runs"), 1, r"\$.declared.max_runs"),
+            (("declared", "mdd", "loss/late"), 0.0, r"\$.declared.mdd"),
+            (("history", 0, "means", "loss/late"), 0, r"history\[0\].means"),
+            (("history", 0, "mdd", "loss/late"), -0.1, r"history\[0\].mdd"),
+            (("history", 0, "reason"), "", r"history\[0\].reason"),
             (("env_class",), "cuda-sm90", "environment class 'cpu' in a file of 'cuda-sm90'"),
             (("provenance", "reason"), "  ", r"\$.provenance.reason"),
         ],
     )
-    def test_wrong_values_are_named_by_their_json_path(self, baseline, path, value, problem):
+    def test_wrong_values_are_named_by_their_json_path(self, whole, path, value, problem):
         with pytest.raises(CorruptBaseline, match=problem):
-            parse_baseline(edited(baseline, *path, value=value), path="toy.json")
+            parse_baseline(edited(whole, *path, value=value), path="toy.json")
+
+    def test_twins_are_of_all_features_or_of_none(self, whole):
+        with pytest.raises(CorruptBaseline, match=r"features and twins differ in \['loss/mid'\]"):
+            parse_baseline(edited(whole, "ensemble", "twins", "loss/mid", drop=True), path="toy.json")
 
     @pytest.mark.parametrize("key", ["exact", "ensemble", "provenance", "world", "world_digest", "spec"])
-    def test_a_missing_key_is_named(self, baseline, key):
+    def test_a_missing_key_is_named(self, whole, key):
         with pytest.raises(CorruptBaseline, match=rf"\$.{key}: Field required"):
-            parse_baseline(edited(baseline, key, drop=True), path="toy.json")
+            parse_baseline(edited(whole, key, drop=True), path="toy.json")
 
-    def test_an_environment_edited_by_hand_no_longer_has_its_fingerprint(self, baseline):
-        fingerprint = baseline.ensemble.fingerprint
+    @pytest.mark.parametrize("key", ["streams", "sidecar", "declared", "history"])
+    def test_what_older_files_had_not_may_be_missing(self, whole, key):
+        parse_baseline(edited(whole, key, drop=True), path="toy.json")
+
+    def test_an_environment_edited_by_hand_no_longer_has_its_fingerprint(self, whole):
+        fingerprint = whole.ensemble.fingerprint
 
         with pytest.raises(CorruptBaseline, match="its environment has the fingerprint"):
-            parse_baseline(edited(baseline, "exact", fingerprint, "environment", "threads", value=2), path="toy.json")
+            parse_baseline(edited(whole, "exact", fingerprint, "environment", "threads", value=2), path="toy.json")
 
-    def test_an_environment_of_another_version_is_refused(self, baseline):
-        path = ("exact", baseline.ensemble.fingerprint, "environment")
+    def test_an_environment_of_another_version_is_refused(self, whole):
+        path = ("exact", whole.ensemble.fingerprint, "environment")
 
         with pytest.raises(CorruptBaseline, match="an environment that this version does not understand"):
-            parse_baseline(edited(baseline, *path, "weather", value="fine"), path="toy.json")
+            parse_baseline(edited(whole, *path, "weather", value="fine"), path="toy.json")
 
     @pytest.mark.parametrize("digest", ["sha256:00", "blake3:xyz", 5])
-    def test_a_digest_has_one_form(self, baseline, digest):
-        path = ("exact", baseline.ensemble.fingerprint, "seeds", "0", "digests", "losses")
+    def test_a_digest_has_one_form(self, whole, digest):
+        path = ("exact", whole.ensemble.fingerprint, "seeds", "0", "digests", "losses")
 
         with pytest.raises(CorruptBaseline, match=r"seeds\['?0'?\].*losses|seeds.0.digests.losses"):
-            parse_baseline(edited(baseline, *path, value=digest), path="toy.json")
+            parse_baseline(edited(whole, *path, value=digest), path="toy.json")
 
 
 class TestSettings:

@@ -5,11 +5,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fixtures.baselines import PROVENANCE, make_baseline, make_environment, make_records
+from fixtures.baselines import (
+    PROVENANCE,
+    make_baseline,
+    make_environment,
+    make_records,
+    make_whole_baseline,
+)
+from rectest.baseline import store as module
 from rectest.baseline.build import extend_baseline
-from rectest.baseline.schema import Baseline, render_baseline
+from rectest.baseline.history import continued
+from rectest.baseline.schema import Baseline
 from rectest.baseline.store import BaselineStore, StoredName, read_baseline
-from rectest.errors import CorruptBaseline, NoBaseline, UpdateRefused
+from rectest.baseline.text import render_baseline
+from rectest.errors import BaselineError, CorruptBaseline, NoBaseline, UpdateRefused
+
+TOY = StoredName(env_class="cpu", system="toy")
 
 
 @pytest.fixture
@@ -29,6 +40,12 @@ def extend_on_disk(root: Path, threads: int, barrier) -> None:
     new = extended(old, threads=threads)
     barrier.wait(30)
     store.save(new, extends=old)
+
+
+def save_after_barrier(root: Path, recall: float, barrier) -> None:
+    baseline, sidecar = make_whole_baseline(recall=recall)
+    barrier.wait(30)
+    BaselineStore(root).save(baseline, sidecar=sidecar, combine=continued)
 
 
 class TestNames:
@@ -136,6 +153,18 @@ class TestSave:
 
         assert list("01234") == sorted(store.load("toy", "cpu").exact[fingerprint].seeds)
 
+    def test_other_bits_of_one_environment_make_those_of_the_others_stale(self, store):
+        """The code computes something else, even where no stored feature shows it."""
+        baseline = make_baseline()
+        fingerprint = baseline.ensemble.fingerprint
+        entry = baseline.exact[fingerprint]
+        other = entry.seeds["0"].model_copy(update={"digests": {"batches": f"blake3:{'0' * 32}"}})
+        changed = entry.model_copy(update={"seeds": {**entry.seeds, "0": other}})
+        store.save(extended(baseline, threads=2))
+        store.save(baseline.model_copy(update={"exact": {fingerprint: changed}}))
+
+        assert [fingerprint] == list(store.load("toy", "cpu").exact)
+
     @pytest.mark.parametrize("changed", [{"recall": 0.3}, {"world": "blake2b:other"}, {"steps": 7}])
     def test_bits_of_another_training_go(self, store, changed):
         store.save(extended(make_baseline(), threads=2))
@@ -163,7 +192,7 @@ class TestSave:
 
     def test_two_processes_at_once_lose_nothing(self, store):
         store.save(make_baseline())
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("fork")
         barrier = context.Barrier(2)
         children = [context.Process(target=extend_on_disk, args=(store.root, n, barrier)) for n in (2, 3)]
         for child in children:
@@ -174,22 +203,59 @@ class TestSave:
         assert [child.exitcode for child in children] == [0, 0]
         assert sorted(e.described().threads for e in store.load("toy", "cpu").exact.values()) == [1, 2, 3]
 
-    @pytest.mark.parametrize("dies_in", ["replace", "fsync"])
-    def test_a_write_that_dies_leaves_the_old_file(self, store, monkeypatch, dies_in):
-        path = store.save(make_baseline())
-        before = path.read_bytes()
+    def test_what_is_stored_is_given_to_combine_under_the_lock(self, store):
+        seen = []
 
-        def die(*args, **kwargs):
-            raise KeyboardInterrupt
+        def combine(old: Baseline | None, new: Baseline) -> Baseline:
+            seen.append(old)
+            return new.model_copy(update={"world_digest": "combined"})
 
-        monkeypatch.setattr(*{"replace": (Path, "replace"), "fsync": ("os.fsync",)}[dies_in], die)
-        with pytest.raises(KeyboardInterrupt):
-            store.save(make_baseline(recall=0.3))
+        store.save(make_baseline(), combine=combine)
+        store.save(make_baseline(recall=0.3), combine=combine)
 
-        assert before == path.read_bytes()
-        assert [path] == list(path.parent.iterdir())
+        assert seen[0] is None
+        assert (seen[1].world_digest, store.read(TOY).world_digest) == ("combined", "combined")
 
-        monkeypatch.undo()
-        store.save(make_baseline(recall=0.3))
+    def test_two_writers_continue_one_another(self, store):
+        store.save(make_baseline())
+        context = multiprocessing.get_context("fork")
+        barrier = context.Barrier(2)
+        children = [context.Process(target=save_after_barrier, args=(store.root, r, barrier)) for r in (0.201, 0.202)]
+        for child in children:
+            child.start()
+        for child in children:
+            child.join(60)
 
-        assert before != path.read_bytes()
+        assert [child.exitcode for child in children] == [0, 0]
+        found, sidecar = store.read_whole(TOY)
+        assert len({entry.means["test/recall@10"] for entry in found.history}) == 3
+        assert sidecar is not None
+        assert len(list(store.root.glob("cpu/*.npz"))) == 1
+
+    def test_a_holder_that_never_lets_go_is_an_error_in_words(self, store, monkeypatch):
+        monkeypatch.setattr(module, "LOCK_TIMEOUT", 0.05)
+        context = multiprocessing.get_context("fork")
+        ready, done = context.Event(), context.Event()
+
+        def hold() -> None:
+            with store.lock():
+                ready.set()
+                done.wait(30)
+
+        child = context.Process(target=hold)
+        child.start()
+        ready.wait(30)
+        try:
+            with pytest.raises(BaselineError, match=r"another process has been writing to .* nothing was written"):
+                store.save(make_baseline())
+        finally:
+            done.set()
+            child.join(30)
+
+        store.save(make_baseline())
+
+    def test_who_holds_the_lock_may_save(self, store):
+        with store.lock():
+            store.save(make_baseline())
+
+        assert store.entries() == [TOY]

@@ -1,0 +1,88 @@
+"""Writers that are killed at random moments: a reader finds one recording or the other, whole, never half of one."""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+
+from fixtures.baselines import make_whole_baseline
+from rectest.baseline import store as module
+from rectest.baseline.store import BaselineStore, StoredName
+from rectest.errors import CorruptBaseline
+
+NUM_KILLS = 200
+TOY = StoredName(env_class="cpu", system="toy")
+WHOLE = {recall: make_whole_baseline(5, recall=recall) for recall in (0.2, 0.3)}
+
+
+def kill_one(store: BaselineStore, rng: random.Random) -> None:
+    """Fork a writer of both recordings in turn, and kill it some moment later."""
+    child = os.fork()
+    if child == 0:
+        try:
+            while True:
+                for baseline, sidecar in WHOLE.values():
+                    store.save(baseline, sidecar=sidecar, replace=True)
+        finally:
+            os._exit(1)
+    time.sleep(rng.uniform(0, 0.012))
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL, "the writer ended by itself"
+
+
+def is_whole(store: BaselineStore) -> bool:
+    """Whether baseline and sidecar are those of one recording; one that cannot be read is none."""
+    try:
+        found, sidecar = store.read_whole(TOY)
+    except CorruptBaseline:
+        return False
+    for baseline, bulk in WHOLE.values():
+        if baseline.ensemble == found.ensemble:
+            return all(np.array_equal(bulk[name], sidecar[name], equal_nan=True) for name in bulk.arrays)
+    return False
+
+
+def files(store: BaselineStore) -> list[str]:
+    return sorted(path.name for path in (store.root / "cpu").iterdir())
+
+
+def test_two_hundred_killed_writers_leave_a_whole_recording(tmp_path):
+    store, rng = BaselineStore(tmp_path), random.Random(5)
+    store.save(WHOLE[0.2][0], sidecar=WHOLE[0.2][1])
+    leftovers = 0
+    for _ in range(NUM_KILLS):
+        kill_one(store, rng)
+
+        assert is_whole(store)
+        leftovers += len(files(store)) != 2
+
+    store.save(WHOLE[0.2][0], sidecar=WHOLE[0.2][1])
+
+    assert leftovers > 0, "no writer was killed inside a write, so that nothing was tested"
+    assert [store.read(TOY).sidecar.file, "toy.json"] == files(store)
+
+
+def test_a_writer_that_does_not_replace_its_files_at_once_is_found_out(tmp_path, monkeypatch):
+    """The planted fault: files are written in place."""
+
+    def in_place(path: Path, content: bytes) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb", buffering=0) as file:
+            for start in range(0, len(content), 512):
+                file.write(content[start : start + 512])
+                time.sleep(1e-4)
+        return path
+
+    store, rng = BaselineStore(tmp_path), random.Random(5)
+    monkeypatch.setattr(module, "atomic_write", in_place)
+    found = []
+    for _ in range(20):
+        store.save(WHOLE[0.2][0], sidecar=WHOLE[0.2][1], replace=True)
+        kill_one(store, rng)
+        found.append(is_whole(store))
+
+    assert not all(found)
