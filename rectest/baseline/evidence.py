@@ -14,6 +14,7 @@ import numpy as np
 from rectest.baseline.ensemble import centre, relative_change
 from rectest.baseline.features import raw_feature, weights
 from rectest.baseline.levels import GateOutcome
+from rectest.baseline.looks import caught_drop
 from rectest.baseline.schema import Baseline
 from rectest.baseline.sidecar import Sidecar
 from rectest.checks.result import CheckResult
@@ -98,7 +99,7 @@ class Evidence:
     level: str
     verdict: str
     results: tuple[Mapping[str, str], ...]
-    """`CheckResult.to_dict` of each, the headline first."""
+    """`CheckResult.to_dict` of each, the headline first; at least that one."""
 
     seeds: tuple[int, ...]
     """Of the new runs."""
@@ -129,13 +130,14 @@ class Evidence:
         Raises:
             RecordError: another schema, or fields that this version does not understand.
         """
-        plain = dict(values)
-        schema = plain.pop("schema", None)
+        schema = values.get("schema") if isinstance(values, Mapping) else None
         if schema != EVIDENCE_SCHEMA:
             msg = f"gate evidence of schema {schema!r}, this version reads {EVIDENCE_SCHEMA}; run the gate again"
             raise RecordError(msg)
         try:
-            prefix = plain.pop("prefix", None)
+            plain = {key: value for key, value in values.items() if key not in ("schema", "prefix")}
+            prefix = values.get("prefix")
+            CheckResult.from_dict(plain["results"][0])
             return cls(
                 **{
                     **plain,
@@ -148,7 +150,7 @@ class Evidence:
                     "prefix": None if prefix is None else PrefixEvidence(**_tuples(prefix)),
                 }
             )
-        except (KeyError, TypeError, AttributeError) as e:
+        except (KeyError, TypeError, AttributeError, ValueError, IndexError) as e:
             msg = f"gate evidence that this version does not understand ({e}); run the gate again"
             raise RecordError(msg) from e
 
@@ -195,7 +197,7 @@ def _features(outcome: GateOutcome, records: Sequence[RunRecord], baseline: Base
                 "run_sd": drop.sd,
                 "p": nearer.p,
                 "level": nearer.level,
-                "mdd": drop.mdd,
+                "mdd": caught_drop(name, drop),
                 "alarm": drop.alarm or rise.alarm,
             }
         found.append(FeatureEvidence(name=name, weight=shares[name], stored=tuple(stored), new=new, **judged))
@@ -207,11 +209,11 @@ def _curves(records: Sequence[RunRecord], baseline: Baseline, sidecar: Sidecar |
     if sidecar is None:
         return ()
     gated = {name.split("/")[1] for name in baseline.ensemble.features if name.startswith("valid/")}
-    found = []
+    every_steps = [sidecar["curve/steps"], *(record.arrays.get("eval/steps", np.zeros(0)) for record in records)]
+    steps, found = max(every_steps, key=len), []
     for name in sidecar.names("curve/valid/"):
         if name in gated:
             new = [record.arrays.get(f"metric/valid/{name}", np.zeros(0)) for record in records]
-            steps = sidecar["curve/steps"]
             found.append(_drawn(f"valid/{name}", steps, sidecar[f"curve/valid/{name}"], new))
     if "curve/loss" in sidecar:
         new = [record.arrays.get("loss/total", np.zeros(0)) for record in records]

@@ -134,20 +134,16 @@ def too_few_hits(name: str, mean: float, num_scored: int | None) -> bool:
 def weights(names: Iterable[str]) -> dict[str, float]:
     """Share of each feature in the false-alarm rate: equal over families, and by `_SHARES` inside one; they sum to 1.
 
-    A family is one measure (its final test value and its windows) or the loss.
+    A family is one measure (its final test value and its windows) or the loss. Keys are in the order of `names`.
 
     >>> weights(["test/recall@10", "loss/late", "loss/early"])
     {'test/recall@10': 0.5, 'loss/late': 0.3333333333333333, 'loss/early': 0.16666666666666666}
     """
-    families: dict[str, dict[str, float]] = {}
-    for name in names:
-        family, share = _family(name)
-        families.setdefault(family, {})[name] = share
-    found = {}
-    for members in families.values():
-        whole = len(families) * math.fsum(members.values())
-        found.update({name: share / whole for name, share in members.items()})
-    return found
+    placed = {name: _family(name) for name in names}
+    families: dict[str, list[float]] = {}
+    for family, share in placed.values():
+        families.setdefault(family, []).append(share)
+    return {name: share / len(families) / math.fsum(families[family]) for name, (family, share) in placed.items()}
 
 
 def _family(name: str) -> tuple[str, float]:

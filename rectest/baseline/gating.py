@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rectest.baseline.evidence import Evidence, evidence_of
 from rectest.baseline.judge import ENSEMBLE
 from rectest.baseline.levels import judge_gate
+from rectest.baseline.pooling import MIN_SYSTEMS, noise_of
 from rectest.baseline.recording import TrainMany
 from rectest.baseline.schema import Baseline
-from rectest.baseline.store import BaselineStore
+from rectest.baseline.store import BaselineStore, StoredName
 from rectest.baseline.update import State, state_of
 from rectest.checks.result import CheckResult, Verdict
 from rectest.errors import CorruptBaseline, NoBaseline
@@ -53,16 +54,15 @@ def look(
     Raises:
         RectestError: a training failed.
     """
-    num_runs = 1
+    records: list[RunRecord] = []
     while True:
-        records = train([spec.with_(seed=spec.seed + offset) for offset in range(num_runs)])
+        records += train([spec.with_(seed=spec.seed + len(records))])
         judged = judge_against(store, spec, records, max_runs=max_runs, alpha_scale=alpha_scale)
-        if not judged.undecided or num_runs >= max_runs:
+        if not judged.undecided or len(records) >= max_runs:
             return records, judged
         if progress is not None:
             head = judged.results[0]
             progress(f"{head.subject}: {head.verdict} {head.figure}; {head.advice}")
-        num_runs += 1
 
 
 def judge_against(
@@ -72,8 +72,7 @@ def judge_against(
     env_class = records[0].environment.env_class
     subject = spec.system + (f"@{spec.world}" if spec.world else "")
     try:
-        baseline = store.load(spec.system, env_class, spec.world)
-        sidecar = store.sidecar(baseline)
+        baseline, sidecar = store.read_whole(StoredName(env_class=env_class, system=spec.system, world=spec.world))
     except NoBaseline as e:
         missing = CheckResult(
             check=ENSEMBLE,
@@ -96,7 +95,16 @@ def judge_against(
             advice=f"restore it from version control, or {_record_command(spec, mode='failed')}",
         )
         return Judged(results=(broken,), state=State.CORRUPT)
-    found = judge_gate(records, baseline, sidecar, max_runs=max_runs, alpha_scale=alpha_scale)
+    others, unread = _others(store, baseline)
+    noise = noise_of(baseline, others)
+    found = judge_gate(records, baseline, sidecar, max_runs=max_runs, noise=noise, alpha_scale=alpha_scale)
+    if unread:
+        head, *rest = found.results
+        one = len(unread) == 1
+        some = "1 other baseline cannot be read and lends" if one else f"{len(unread)} others cannot be read and lend"
+        note = f"{some} no noise ({', '.join(unread)})"
+        noted = replace(head, detail=f"{head.detail}; {note}" if head.detail else note)
+        found = replace(found, results=(noted, *rest))
     return Judged(
         results=found.results,
         state=state_of(found.results),
@@ -104,6 +112,25 @@ def judge_against(
         evidence=evidence_of(found, records, baseline, sidecar),
         undecided=found.undecided,
     )
+
+
+def _others(store: BaselineStore, baseline: Baseline) -> tuple[list[Baseline], list[str]]:
+    """The other baselines of the class where there are enough for pooling, and the names that cannot be read."""
+    try:
+        entries = [entry for entry in store.entries() if entry.env_class == baseline.env_class]
+    except CorruptBaseline as e:
+        return [], [_shown(e.path)]
+    if len(entries) < MIN_SYSTEMS:
+        return [], []
+    found, unread = [], []
+    for entry in entries:
+        if (entry.system, entry.world) == (baseline.system, baseline.world):
+            continue
+        try:
+            found.append(store.read(entry))
+        except (NoBaseline, CorruptBaseline):
+            unread.append(entry.path.name)
+    return found, unread
 
 
 def _record_command(spec: RunSpec, *, mode: str = "new") -> str:

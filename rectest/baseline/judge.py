@@ -214,6 +214,11 @@ def _check_runs(records: Sequence[RunRecord]) -> None:
     if odd:
         msg = f"records of different specs in one ensemble: {first.describe()} and {odd[0].describe()}"
         raise ValueError(msg)
+    for record in records:
+        if record.environment.fingerprint != records[0].environment.fingerprint:
+            differences = ", ".join(sorted(records[0].environment.differences(record.environment)))
+            msg = f"records of different environments in one ensemble: {differences} differ"
+            raise ValueError(msg)
     seeds = [record.spec.seed for record in records]
     if len(set(seeds)) != len(seeds):
         msg = f"a seed is repeated among the runs to judge ({seeds}); a repetition is not a new draw"

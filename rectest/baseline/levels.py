@@ -7,9 +7,11 @@
     L4  trend      nightly results over time, information only: see `trend`
 
 A run stops at the first level that decides. Bits that differ are no failure by themselves: within rounding they pass,
-beyond it L3 says whether the change is for the worse (FAIL) or not (CHANGED, for a person to accept). In another
-environment of the same class L1 is off, and differences beyond rounding have two possible causes, so that L3 alone
-decides. Words are in `messages`; nothing is trained or written here.
+beyond it L3 says whether the change is for the worse (FAIL) or not (CHANGED, for a person to accept). One pair beyond
+rounding asks for another seed, because a few seeds are chaotic. Rounding that carries a run as far as another seed
+would proves nothing about quality, so L2 passes only what the pairs or L3 show not to be worse. In another environment
+of the same class L1 is off, and differences beyond rounding have two possible causes, so that L3 alone decides. No
+level overrules an alarm of L3. Words are in `messages`; nothing is trained or written here.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from functools import partial
 from rectest.baseline.judge import judge_exact, judge_sequential
 from rectest.baseline.looks import MAX_RUNS, LookOutcome, Noise
 from rectest.baseline.messages import headline, paired_result, within_rounding
-from rectest.baseline.paired import Pairing, PairingState, judge_pair
+from rectest.baseline.paired import Pairing, PairingState, judge_pair, pairs_exclude
 from rectest.baseline.schema import Baseline
 from rectest.baseline.sequential import Decision
 from rectest.baseline.sidecar import Sidecar
@@ -93,19 +95,28 @@ def judge_gate(
     if oracles := _oracles(records):
         return found(Level.ORACLES, worst_verdict(oracles), [*oracles, merged(exact)])
     if looked.decision is None:
-        return found(Level.UNPAIRED, worst_verdict(looked.results), [merged(exact)])
-    if all(result.verdict is Verdict.PASS for result in exact):
+        return found(Level.ORACLES, worst_verdict(looked.results), [merged(exact)])
+    unpaired = Verdict(looked.decision.state)
+    alarm = unpaired in (Verdict.FAIL, Verdict.SUSPICIOUS)
+    if all(result.verdict is Verdict.PASS for result in exact) and not alarm:
         return found(Level.BITWISE, Verdict.PASS, [merged(exact)])
     pairings = [judge_pair(record, baseline, sidecar) for record in records]
-    pairing = next((pairing for pairing in pairings if pairing.state is not PairingState.WITHIN), pairings[0])
-    paired = paired_result(pairing, baseline, same_environment=records[0].environment.fingerprint in baseline.exact)
-    if pairing.state is PairingState.WITHIN:
+    pairing = min(pairings, key=lambda each: _TELLING.index(each.state))
+    paired = paired_result(pairings, pairing, baseline, records[0].environment)
+    if paired.verdict is Verdict.PASS:
         exact = [within_rounding(result) for result in exact]
-        return found(Level.PAIRED, Verdict.PASS, [merged(exact), paired], pairing)
-    verdict = Verdict(looked.decision.state)
-    if verdict is Verdict.PASS and Verdict.CHANGED in {paired.verdict, *(result.verdict for result in exact)}:
-        verdict = Verdict.CHANGED
-    return found(Level.UNPAIRED, verdict, [merged(exact), paired], pairing)
+        clear = pairs_exclude(pairings, looked.decision, num_stored=len(baseline.ensemble.seeds))
+        if unpaired is Verdict.PASS or (clear and not alarm):
+            return found(Level.PAIRED, Verdict.PASS, [merged(exact), paired], pairing)
+    elif paired.verdict is Verdict.UNDECIDED:
+        return found(Level.PAIRED, Verdict.UNDECIDED, [merged(exact), paired], pairing)
+    if unpaired is Verdict.PASS and Verdict.CHANGED in {paired.verdict, *(result.verdict for result in exact)}:
+        unpaired = Verdict.CHANGED
+    return found(Level.UNPAIRED, unpaired, [merged(exact), paired], pairing)
+
+
+_TELLING = (PairingState.OTHER_STREAMS, PairingState.BEYOND, PairingState.NO_PAIR, PairingState.WITHIN)
+"""Of several pairs the first of these is told."""
 
 
 def _outcome(

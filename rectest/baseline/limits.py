@@ -3,14 +3,14 @@
 Model: the logarithm of a feature is normal over seeds (measured on real trainings: it is, for window means). The
 mean of `num_new` new runs minus the mean of `num_stored` stored ones is then, over its estimated standard error,
 Student's t with ``num_stored - 1`` degrees of freedom. Not Welch's test: with one to three new runs it alarms at up to
-eighty times its level. Quantiles and power are in `power`. scipy is imported when first needed.
+eighty times its level. Quantiles and power are in `power`.
 """
 
 from __future__ import annotations
 
 import math
 
-__all__ = ["REL_FLOOR", "p_value", "sd_floor", "standard_error"]
+__all__ = ["REL_FLOOR", "sd_floor", "standard_error"]
 
 REL_FLOOR = 1e-4
 """Smallest run-to-run sd (log scale) that a gate believes: rounding alone moves a training by about this much."""
@@ -19,13 +19,6 @@ REL_FLOOR = 1e-4
 def standard_error(sd: float, *, num_stored: int, num_new: int) -> float:
     """Standard error of the difference between the mean of new runs and the mean of stored runs."""
     return sd * math.sqrt(1 / num_stored + 1 / num_new)
-
-
-def p_value(t: float, df: int) -> float:
-    """Probability that Student's t is at least `t`."""
-    from scipy.special import stdtr
-
-    return float(stdtr(df, -t))
 
 
 def sd_floor(mean: float, *, num_scored: int | None) -> float:

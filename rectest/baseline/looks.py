@@ -7,7 +7,7 @@ Which records may be compared at all is decided in `judge`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ from rectest.baseline.ensemble import (
     worst_run,
 )
 from rectest.baseline.features import higher_is_better, raw_feature, weights
-from rectest.baseline.power import mdd_upper, plan
+from rectest.baseline.power import mdd_upper
 from rectest.baseline.schema import Baseline
 from rectest.baseline.sequential import Decision, Look, Rule, decide
 from rectest.checks.result import CheckResult, Verdict
@@ -37,9 +37,10 @@ __all__ = [
     "MAX_RUNS",
     "LookOutcome",
     "Noise",
+    "caught_drop",
     "judge_looks",
-    "plan_seeds",
     "promised_drop",
+    "rule_for",
 ]
 
 MAX_RUNS = 5
@@ -68,16 +69,25 @@ class LookOutcome:
     decision: Decision | None = None
     """The numbers behind the results, features in the order of the baseline; None where a value cannot be judged."""
 
+    rule: Rule | None = None
+    """What the decision promises; None without one."""
+
+    noise: Noise | None = None
+    """What the sds rest on beside the stored seeds, where there is more."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Noise:
     """Run-to-run sds that rest on more than the stored seeds of one system; see `pooling`."""
 
-    sd: dict[str, float]
-    """By feature, log scale."""
+    sd: Mapping[str, float]
+    """By feature, log scale; every feature of the baseline."""
 
-    df_extra: dict[str, float]
-    """Degrees of freedom that other systems lend, by feature."""
+    df_extra: Mapping[str, float]
+    """Degrees of freedom that other systems lend, by feature; 0 where a feature's own seeds are all there is."""
+
+    num_systems: int
+    """Systems that were pooled, this one among them."""
 
 
 def judge_looks(
@@ -97,14 +107,7 @@ def judge_looks(
     broken = [found for name in names if (found := unusable(name, records, baseline, advice=advice)) is not None]
     if broken:
         return LookOutcome(undecided=False, results=tuple(broken))
-    rule = Rule(
-        weights=tuple(weights(names).values()),
-        alpha_drop=ALPHA_DROP * alpha_scale,
-        alpha_rise=ALPHA_RISE * alpha_scale,
-        beta=BETA,
-        max_runs=max_runs,
-        min_effect=0.0,
-    )
+    rule = rule_for(names, max_runs=max_runs, alpha_scale=alpha_scale)
     stored = np.stack([signed_logs(name, baseline.ensemble.features[name]) for name in names], axis=1)
     new = np.stack([signed_logs(name, [raw_feature(record, name) for record in records]) for name in names], axis=1)
     decision = decide(
@@ -115,52 +118,72 @@ def judge_looks(
         sd=None if noise is None else [noise.sd[name] for name in names],
         df_extra=0.0 if noise is None else [noise.df_extra[name] for name in names],
     )
-    results = [_result(name, place, records, baseline, decision, advice) for place, name in enumerate(names)]
-    return LookOutcome(undecided=decision.state == "UNDECIDED", results=tuple(results), decision=decision)
+    results = [
+        _result(name, records, baseline, decision.drops[place], decision.rises[place], rule=rule, advice=advice)
+        for place, name in enumerate(names)
+    ]
+    undecided = decision.state == "UNDECIDED"
+    return LookOutcome(undecided=undecided, results=tuple(results), decision=decision, rule=rule, noise=noise)
 
 
-def promised_drop(baseline: Baseline, name: str) -> float:
+def rule_for(names: Sequence[str], *, max_runs: int = MAX_RUNS, alpha_scale: float = 1.0) -> Rule:
+    """What a gate over these features promises.
+
+    No smallest effect: a loss that moves by 1 % may be the only sign of half the learning rate.
+    """
+    shares = weights(names)
+    return Rule(
+        weights=tuple(shares[name] for name in names),
+        alpha_drop=ALPHA_DROP * alpha_scale,
+        alpha_rise=ALPHA_RISE * alpha_scale,
+        beta=BETA,
+        max_runs=max_runs,
+        min_effect=0.0,
+    )
+
+
+def promised_drop(baseline: Baseline, name: str, *, noise: Noise | None = None) -> float:
     """Relative deterioration of a feature that the gate catches with 90 % probability: an 80 % upper limit."""
-    sd, num_stored, alpha = _noise(baseline, name)
+    sd, num_stored, alpha = _noise(baseline, name, noise)
     found = mdd_upper(
         sd,
         num_stored=num_stored,
         num_new=MAX_RUNS,
-        df=num_stored - 1,
+        df=num_stored - 1 + (0.0 if noise is None else noise.df_extra[name]),
         alpha=alpha / (MAX_RUNS - 1),
         beta=BETA / MAX_RUNS,
     )
-    return found if higher_is_better(name) else found / (1 - found)
+    return _deterioration(name, found)
 
 
-def plan_seeds(baseline: Baseline, name: str, wanted: float) -> int | None:
-    """Seeds that a baseline needs for the gate to catch a relative deterioration of `wanted`; None for more than 64.
-
-    Raises:
-        ValueError: `wanted` is not between 0 and 1.
-    """
-    if not 0 < wanted < 1:
-        msg = f"a drop must be between 0 and 100 %, got {100 * wanted:g} %"
-        raise ValueError(msg)
-    sd, _, alpha = _noise(baseline, name)
-    shift = wanted if higher_is_better(name) else wanted / (1 + wanted)
-    try:
-        return plan(sd, shift, alpha=alpha, beta=BETA, max_runs=MAX_RUNS, most_new=MAX_RUNS).num_stored
-    except ValueError:
-        return None
+def caught_drop(name: str, drop: Look) -> float:
+    """`promised_drop` of a feature as the look at its drops has it: with the very noise and rates of this gate."""
+    return _deterioration(name, drop.mdd)
 
 
-def _noise(baseline: Baseline, name: str) -> tuple[float, int, float]:
+def _deterioration(name: str, drop: float) -> float:
+    """A relative drop in the direction in which down is worse, as a relative change of the feature for the worse."""
+    return drop if higher_is_better(name) else drop / (1 - drop)
+
+
+def _noise(baseline: Baseline, name: str, noise: Noise | None = None) -> tuple[float, int, float]:
     """Run-to-run sd of the logs, stored seeds, and the feature's share of the false-alarm rate."""
     values = signed_logs(name, baseline.ensemble.features[name])
-    sd = max(float(values.std(ddof=1)), feature_floor(name, baseline))
+    own = float(values.std(ddof=1)) if noise is None else noise.sd[name]
+    sd = max(own, feature_floor(name, baseline))
     return sd, len(values), ALPHA_DROP * weights(baseline.ensemble.features)[name]
 
 
 def _result(
-    name: str, place: int, records: Sequence[RunRecord], baseline: Baseline, decision: Decision, advice: str
+    name: str,
+    records: Sequence[RunRecord],
+    baseline: Baseline,
+    drop: Look,
+    rise: Look,
+    *,
+    rule: Rule,
+    advice: str,
 ) -> CheckResult:
-    drop, rise = decision.drops[place], decision.rises[place]
     values = [raw_feature(record, name) for record in records]
     middle = centre(baseline.ensemble.features[name])
     runs = f"{len(values)} run{'s' if len(values) != 1 else ''}"
@@ -177,10 +200,9 @@ def _result(
                 "advice": advice,
             }
             return result_of(name, baseline, verdict, figure, **shared)
-    caught = drop.mdd if higher_is_better(name) else drop.mdd / (1 - drop.mdd)
     detail = (
-        f"a change for the worse of {100 * caught:.2g} % would be caught with 90 % probability, at a false-alarm rate "
-        f"of {ALPHA_DROP + ALPHA_RISE:.2g}"
+        f"a change for the worse of {100 * caught_drop(name, drop):.2g} % would be caught with "
+        f"{100 * (1 - rule.beta):.2g} % probability, at a false-alarm rate of {rule.alpha_drop + rule.alpha_rise:.2g}"
     )
     return result_of(name, baseline, Verdict.PASS, figure, **shared, detail=detail)
 

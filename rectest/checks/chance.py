@@ -48,7 +48,8 @@ def ranks_of(record: RunRecord, split: str) -> Ranks:
 def above_chance(record: RunRecord, *, split: str = "test", alpha: float = ALPHA) -> list[CheckResult]:
     """Whether each final metric of a split is better than random ranking of the very same candidates.
 
-    A model at chance is FAIL here and nowhere else: its numbers are in range and coherent, they just say nothing.
+    A model at chance is CHANCE, and red here and nowhere else: its numbers are in range and coherent, they just say
+    nothing. One that is worse than chance has learned something, and the wrong way round: FAIL.
     """
     names = record.names(f"metric/{split}/")
     if not names:
@@ -123,19 +124,24 @@ def _chance_result(
     alpha: float,
 ) -> CheckResult:
     ok, worse = p < alpha, z < -z_limit(alpha)
-    if worse:
-        why = "WORSE THAN CHANCE: the scores are inverted, or the relevant items are masked"
+    figure = f"{obtained:.4g}, {z:.2f} standard errors better than chance (p = {p:.2g})"
+    if ok:
+        verdict, why = Verdict.PASS, ""
+    elif worse:
+        verdict, why = Verdict.FAIL, "WORSE THAN CHANCE: the scores are inverted, or the relevant items are masked"
     else:
-        why = "CHANCE: this is what random ranking gives, so the model has learned nothing that this evaluation can see"
-    return judged(
-        check,
-        subject,
-        ok=ok,
-        figure=f"{obtained:.4g}, {z:.2f} standard errors better than chance (p = {p:.2g})",
+        name = check.partition("/")[2]
+        verdict, why = Verdict.CHANCE, "the model has learned nothing that this evaluation can see"
+        figure = f"{name} {obtained:.4g} is what random ranking gives ({mean:.4g}, p = {p:.2g})"
+    return CheckResult(
+        check=check,
+        subject=subject,
+        verdict=verdict,
+        figure=figure,
         expected=f"chance {mean:.4g} +- {error:.2g}",
         limit=f"{limit} (p < {alpha:g})",
-        detail="" if ok else why,
-        advice="check that evaluation scores with what was trained: id maps, stale tables, detached branches",
+        detail=why,
+        advice="" if ok else "check that evaluation scores with what was trained: id maps, stale tables, dead branches",
     )
 
 

@@ -97,14 +97,15 @@ def _signal(record: RunRecord, course: _Course, *, alpha: float) -> CheckResult 
     )
     if chance.verdict is Verdict.PASS:
         return None
+    named = "" if chance.verdict is Verdict.CHANCE else f"{course.measure} "
     return CheckResult(
         check=CHECK,
         subject=record.spec.system,
         verdict=Verdict.NOT_MEASURED,
-        figure=NO_SIGNAL if chance.verdict is Verdict.FAIL else chance.figure,
+        figure=NO_SIGNAL if chance.verdict in (Verdict.FAIL, Verdict.CHANCE) else chance.figure,
         expected=chance.expected,
         limit=chance.limit,
-        worst=f"the best of {course.values.size} evaluations: {course.measure} {chance.figure}",
+        worst=f"the best of {course.values.size} evaluations: {named}{chance.figure}",
         detail="a ranking that was never better than chance cannot get worse by overfitting",
         advice="regularisation cannot help; look for what drowns or bypasses what was trained",
     )

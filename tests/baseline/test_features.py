@@ -4,7 +4,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures.baselines import make_record
-from rectest.baseline.features import feature_names, features, higher_is_better, raw_feature, split_of
+from rectest.baseline.features import (
+    WINDOWS,
+    feature_names,
+    features,
+    higher_is_better,
+    raw_feature,
+    split_of,
+    too_few_hits,
+    weights,
+    window,
+)
 from rectest.errors import RecordError
 
 
@@ -19,19 +29,85 @@ def test_hand_computed():
 
     obtained = features(record)
 
-    # ceil(4 / 3) = 2 evaluations and ceil(3 / 3) = 1 step are the last third
-    assert obtained == {"test/recall@10": 0.25, "valid/recall@10/late": 0.25, "loss/late": 1.0}
+    # Thirds of four evaluations are the first two, none, and the last two.
+    assert obtained == {
+        "test/recall@10": 0.25,
+        "valid/recall@10/early": 0.05,
+        "valid/recall@10/late": 0.25,
+        "loss/early": 9.0,
+        "loss/mid": 9.0,
+        "loss/late": 1.0,
+    }
 
 
-@given(num_evals=st.integers(1, 40))
-@settings(max_examples=40, deadline=None)
-def test_the_window_is_never_empty_and_never_more_than_a_third_and_one(num_evals):
-    curve = np.zeros(num_evals)
-    curve[-1] = 1.0
+@given(size=st.integers(1, 200))
+@settings(max_examples=50, deadline=None)
+def test_windows_part_a_curve_into_thirds(size):
+    places = [list(range(size)[window(part, size)]) for part in WINDOWS]
 
-    obtained = raw_feature(make_record().with_arrays(metric__valid__hit=curve), "valid/hit/late")
+    assert [place for part in places for place in part] == list(range(size))
+    assert 1 <= len(places[2]) <= size / 3 + 1
+    assert len(places[0]) <= len(places[2])
+    assert len(places[1]) <= len(places[0]) or size == 1
 
-    assert 1 <= round(1 / obtained) <= num_evals / 3 + 1
+
+def test_a_curve_of_one_value_has_a_late_window_only():
+    short = make_record().with_arrays(**{"metric/valid/recall@10": np.array([0.2])})
+
+    assert [name for name in feature_names(short) if "valid" in name] == ["valid/recall@10/late"]
+
+
+def test_an_empty_curve_is_missed():
+    """Planted fault: evaluation was switched off."""
+    empty = make_record().with_arrays(**{"metric/valid/recall@10": np.array([])})
+
+    assert "valid/recall@10/late" in feature_names(empty)
+    with pytest.raises(RecordError, match="'metric/valid/recall@10' is empty"):
+        features(empty)
+    with pytest.raises(RecordError, match="has 1 values, too few for its early window"):
+        raw_feature(make_record().with_arrays(**{"loss/total": np.ones(1)}), "loss/early")
+
+
+class TestWeights:
+    def test_by_hand(self):
+        names = ["test/a", "test/b", "valid/a/late", "valid/a/mid", "valid/a/early", "loss/late"]
+
+        obtained = weights(names)
+
+        assert obtained == pytest.approx(
+            {
+                "test/a": 0.30 / 3,
+                "test/b": 1 / 3,
+                "valid/a/late": 0.30 / 3,
+                "valid/a/mid": 0.25 / 3,
+                "valid/a/early": 0.15 / 3,
+                "loss/late": 1 / 3,
+            }
+        )
+
+    @given(st.permutations(["loss/early", "loss/late", "test/a", "test/b", "valid/a/late", "valid/b/late"]))
+    @settings(max_examples=30, deadline=None)
+    def test_each_feature_keeps_its_share_in_whatever_order(self, names):
+        obtained = weights(names)
+
+        assert list(obtained) == names
+        assert sum(obtained.values()) == pytest.approx(1.0)
+        assert obtained == pytest.approx({name: weights(sorted(names))[name] for name in names})
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "num_scored", "expected"),
+    [
+        ("valid/recall@10/early", 0.0049, 1000, True),
+        ("valid/recall@10/early", 0.0051, 1000, False),
+        ("valid/recall@10/early", 0.0049, None, False),
+        ("test/recall@10", 0.001, 1000, False),
+        ("valid/mean_rank/late", 1e-9, 10, False),
+        ("loss/late", 1e-9, 10, False),
+    ],
+)
+def test_windows_with_fewer_than_five_hits_are_too_thin(name, mean, num_scored, expected):
+    assert expected is too_few_hits(name, mean, num_scored)
 
 
 def test_gated_measures_are_the_declared_ones_or_all():

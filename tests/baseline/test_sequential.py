@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fixtures.looks import NONE, Faults, printed_shift, states, stop
+from fixtures.looks import NONE, Faults, states
 from rectest.baseline import sequential
 from rectest.baseline.power import detectable_shift
 from rectest.baseline.sequential import Decision, Rule, decide
@@ -208,99 +208,6 @@ def test_decide_is_its_vectorised_twin():
     assert disagreements(120) == 0
     for fault in (Faults(witness=False), Faults(first_alarm=1), Faults(welch=True)):
         assert disagreements(30, fault) > 0
-
-
-def runs_of(kind: str, num_replicates: int, seed: int, *, sd: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
-    """[R, 16, F] stored and [R, 5, F] new clean runs of six independent features, the worst case of Bonferroni."""
-    rng, shape = np.random.default_rng(seed), (num_replicates, 21, 6)
-    noise = rng.standard_t(5, shape) * math.sqrt(3 / 5) if kind == "t5" else rng.normal(size=shape)
-    noise *= sd
-    if kind == "bad seeds":
-        noise -= (rng.random((*shape[:2], 1)) < 0.02) * rng.exponential(0.2, (*shape[:2], 1))
-    return noise[:, :16], noise[:, 16:]
-
-
-def most(rate: float, num_replicates: int) -> int:
-    """Alarms that a true `rate` exceeds once in a thousand simulations."""
-    return int(stats.binom.isf(1e-3, num_replicates, rate))
-
-
-def test_clean_candidates_pass_soon_and_alarm_no_more_than_declared():
-    """Planted fault: Welch's error in place of the stored sd, with no witness to hide behind."""
-    stored, new = runs_of("normal", 20_000, seed=1)
-    state, runs = stop(stored, new, SIX)
-    bare, welch = (
-        (stop(stored, new, SIX, Faults(witness=False, welch=welch))[0] == "FAIL").sum() for welch in (False, True)
-    )
-
-    assert (state == "FAIL").sum() <= most(SIX.alpha_drop, len(state))
-    assert (state == "SUSPICIOUS").sum() <= most(SIX.alpha_rise, len(state))
-    assert 1.0 <= runs.mean() <= 1.5
-    assert bare <= most(SIX.alpha_drop, len(state)) < welch
-
-
-@pytest.mark.parametrize(("side", "alpha", "expected"), [(-1, 8e-4, "FAIL"), (1, 2e-4, "SUSPICIOUS")])
-def test_the_printed_change_is_caught_with_the_declared_power(side, alpha, expected):
-    stored, new = runs_of("normal", 10_000, seed=2)
-    new[:, :, 2] += side * printed_shift(stored, SIX, alpha)[:, None, 2]
-    state, runs = stop(stored, new, SIX)
-
-    assert (state == expected).sum() >= stats.binom.ppf(1e-3, len(state), 0.9)
-    assert runs.mean() < 3.0
-
-
-def test_a_drop_fixed_beforehand_is_missed_about_as_rarely_as_declared():
-    stored, new = runs_of("normal", 10_000, seed=3)
-    delta = detectable_shift(0.05, num_stored=16, num_new=5, df=15, alpha=8e-4 / 24, beta=0.02)
-    new[:, :, 2] -= delta
-    caught = float((stop(stored, new, SIX)[0] == "FAIL").mean())
-
-    assert caught >= 0.87
-
-
-def test_a_bad_seed_and_heavy_tails_need_the_witness_and_a_second_run():
-    """Planted faults: no witness rule; an alarm after the first run."""
-    for kind, seed in (("t5", 4), ("bad seeds", 5)):
-        stored, new = runs_of(kind, 20_000, seed=seed)
-        honest, bare, hasty = (
-            (stop(stored, new, SIX, fault)[0] == "FAIL").sum()
-            for fault in (NONE, Faults(witness=False), Faults(first_alarm=1))
-        )
-
-        assert honest <= most(2e-3, 20_000) < min(bare, hasty)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("kind", "most_drops"), [("normal", 8e-4), ("t5", 2e-3), ("bad seeds", 2.2e-3)])
-def test_rates_with_many_replicates(kind, most_drops):
-    found = {"FAIL": 0, "SUSPICIOUS": 0, "PASS": 0}
-    runs = 0.0
-    for seed in range(10):
-        stored, new = runs_of(kind, 20_000, seed=100 + seed)
-        state, used = stop(stored, new, SIX)
-        runs += float(used.mean()) / 10
-        for name in found:
-            found[name] += int((state == name).sum())
-
-    assert found["FAIL"] <= most(most_drops, 200_000)
-    assert found["SUSPICIOUS"] <= most(most_drops / 2, 200_000)
-    assert 1.0 <= runs <= 1.5
-
-
-@pytest.mark.slow
-def test_rates_through_decide_itself():
-    stored, new = runs_of("normal", 5000, seed=7)
-    states_, runs = [], []
-    for known, fresh in zip(stored, new, strict=True):
-        decisions = (decide(known, fresh[:k], SIX, floors=0.0) for k in range(1, 6))
-        final = next(decision for decision in decisions if decision.state != "UNDECIDED")
-        states_.append(final.state)
-        runs.append(final.num_runs)
-    twin, twin_runs = stop(stored, new, SIX)
-
-    assert twin.tolist() == states_
-    assert twin_runs.tolist() == runs
-    assert states_.count("FAIL") <= most(SIX.alpha_drop, len(states_))
 
 
 GOOD = np.zeros((1, 1))

@@ -25,18 +25,27 @@ def _report_001(measure: str, value: float) -> CheckResult:
 def test_report_001_is_at_chance_in_all_four_metrics(measure: str, value: float) -> None:
     result = _report_001(measure, value)
 
-    assert result.verdict is Verdict.FAIL
-    assert result.detail.startswith("CHANCE")
+    assert result.verdict is Verdict.CHANCE
+    assert result.red
+    assert result.figure.startswith(f"{measure} {value:.4g} is what random ranking gives (")
+    assert "has learned nothing that this evaluation can see" in result.detail
 
 
-@pytest.mark.parametrize(("hits", "verdict"), [(69, Verdict.FAIL), (70, Verdict.PASS)])
+def test_the_words_of_chance() -> None:
+    assert _report_001("hit@5", 51 / 938).figure == "hit@5 0.05437 is what random ranking gives (0.05, p = 0.29)"
+
+
+@pytest.mark.parametrize(("hits", "verdict"), [(69, Verdict.CHANCE), (70, Verdict.PASS)])
 def test_the_smallest_hit_rate_that_beats_chance(hits: int, verdict: Verdict) -> None:
     assert verdict is _report_001("hit@5", hits / 938).verdict
 
 
 @pytest.mark.parametrize(("measure", "value"), [("hit@5", 0.0), ("mean_rank", 60.0)])
-def test_worse_than_chance_is_said(measure: str, value: float) -> None:
-    assert "WORSE" in _report_001(measure, value).detail
+def test_worse_than_chance_has_learned_the_wrong_way_round(measure: str, value: float) -> None:
+    result = _report_001(measure, value)
+
+    assert result.verdict is Verdict.FAIL
+    assert "WORSE THAN CHANCE" in result.detail
 
 
 def test_a_trained_record_is_green() -> None:
@@ -50,6 +59,7 @@ def test_an_untrained_record_is_chance_and_nothing_else() -> None:
     record = make_record(skill=0.0)
 
     assert {f"chance/{measure}" for measure in MEASURES} == red_checks(above_chance(record))
+    assert {Verdict.CHANCE} == {result.verdict for result in above_chance(record)}
     assert set() == red_checks(ranges(record))
 
 

@@ -20,8 +20,16 @@ from rectest.checks.result import (
 )
 
 
-def test_only_failures_and_the_unmeasured_are_red() -> None:
-    assert {Verdict.FAIL, Verdict.NOT_MEASURED} == {verdict for verdict in Verdict if verdict.red}
+def test_all_but_green_and_uncalibrated_is_red() -> None:
+    assert {Verdict.PASS, Verdict.UNCALIBRATED} == {verdict for verdict in Verdict if not verdict.red}
+
+
+def test_the_worst_verdict_is_the_first_of_this_order() -> None:
+    order = ["FAIL", "CHANCE", "SUSPICIOUS", "CHANGED", "UNDECIDED", "NOT MEASURED", "UNCALIBRATED", "PASS"]
+    results = [CheckResult(check="c", subject="s", verdict=Verdict(name), figure="") for name in order]
+
+    assert {Verdict(name) for name in order} == set(Verdict)
+    assert order == [str(worst_verdict(reversed(results[place:]))) for place in range(len(order))]
 
 
 def test_a_passing_result_gives_no_advice() -> None:
