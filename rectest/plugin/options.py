@@ -45,6 +45,9 @@ class Options:
     allow_dirty: bool
     """Whether a baseline may be recorded from a working tree with uncommitted changes."""
 
+    new_anchor: bool
+    """Whether drift is measured from the recordings of this run on."""
+
     nightly: bool
     """Whether the gate trains fresh seeds, at a tenth of the false-alarm rate."""
 
@@ -73,6 +76,7 @@ class Options:
             html_path=_given_path(config, "rectest_html"),
             markdown_path=_given_path(config, "rectest_markdown"),
             allow_dirty=given("rectest_allow_dirty"),
+            new_anchor=given("rectest_new_anchor"),
             nightly=given("rectest_nightly"),
             allow_no_gpu=given("rectest_allow_no_gpu"),
         )
@@ -160,10 +164,16 @@ def add_options(parser: pytest.Parser) -> None:
         help="let an update record from uncommitted changes; needs --rectest-reason",
     )
     add(
+        "--rectest-new-anchor",
+        dest="rectest_new_anchor",
+        action="store_true",
+        help="with an update: measure drift over several updates from this recording on",
+    )
+    add(
         "--rectest-nightly",
         dest="rectest_nightly",
         action="store_true",
-        help="gate on fresh seeds, others every day, at a tenth of the false-alarm rate",
+        help="gate on fresh seeds, others every day (RECTEST_NIGHTLY_DATE repeats one), at a tenth of the alarm rate",
     )
     add(
         "--rectest-allow-no-gpu",

@@ -1,4 +1,4 @@
-"""The five steps of a baseline, as a user lives them: absent, recorded, green, changed, accepted. And what goes wrong.
+"""A baseline as a user lives it: absent, recorded, green, rounded, changed, accepted, worse. And what goes wrong.
 
 Training happens in this process instead of in children, so that the whole story takes seconds.
 """
@@ -6,6 +6,7 @@ Training happens in this process instead of in children, so that the whole story
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,13 +14,19 @@ import numpy.fft
 import pytest
 import scipy.stats
 
-from rectest.baseline import judge, store, update
+from fixtures import toy
+from rectest.baseline import gating, history, recording, refusals, store, update
 from rectest.cli import baseline, main
+from rectest.faults import controls, standing
+from rectest.record import RunSpec
 from rectest.report import terminal
 from rectest.training import launch
 from rectest.training.program import run_spec
 
-PRELOADED = (numpy.fft, scipy.stats, judge, store, update, baseline, terminal, launch)
+PRELOADED = (
+    *(numpy.fft, scipy.stats, toy, gating, history, recording, refusals, store, update, baseline),
+    *(controls, standing, terminal, launch),
+)
 """pytester forgets modules that an inner run imported first, and extension modules cannot be imported twice."""
 
 MINE = """
@@ -54,6 +61,31 @@ def test_ensemble(rec_gate):
 """
 FILE = Path("baselines/cpu/mine+train.json")
 
+SYSTEM = """
+import dataclasses
+import torch
+from fixtures.toy import ToySystem
+
+RATE = 1.0
+BACKWARDS = False
+
+class Mine(ToySystem):
+    name = "mine"
+
+    def make_optimizer(self, model):
+        return torch.optim.Adam(model.parameters(), lr=RATE * self.config.learning_rate)
+
+    def losses(self, model, batch):
+        turned = {name: value.flip(0) for name, value in batch.inputs.items()}
+        return super().losses(model, dataclasses.replace(batch, inputs=turned) if BACKWARDS else batch)
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _torch_whole():
+    """What torch itself imports only when something is trained."""
+    run_spec(RunSpec(system="fixtures.toy:ToySystem", steps=1))
+
 
 @pytest.fixture
 def project(pytester, monkeypatch):
@@ -72,22 +104,22 @@ def project(pytester, monkeypatch):
     sys.modules.pop("mine", None)
 
 
-def change(project, **values):
+def change(project, text=MINE, **values):
     path = project.path / "mine.py"
-    text = MINE
     for name, value in values.items():
         old = next(line for line in text.splitlines() if line.startswith(f"{name} ="))
         text = text.replace(old, f"{name} = {value}")
     path.write_text(text)
 
 
-def test_the_five_steps(project, capsys):
+def test_the_whole_story_of_a_training_function(project, capsys):
+    """It has no rounding twins: what differs in bits and is not worse waits for a person."""
     absent = project.gate()
     assert absent.ret == 1
     absent.stdout.fnmatch_lines(
         ["*UNCALIBRATED baseline/ensemble: mine:train: no baseline for environment class 'cpu'*"]
     )
-    absent.stdout.fnmatch_lines(["*record one on this machine: pytest -m gate --rectest-update=new*"])
+    absent.stdout.fnmatch_lines(["*record one on this machine: *"])
 
     assert project.gate("--rectest-update=new", "--rectest-reason=first").ret == 0
     stored = json.loads((project.path / FILE).read_text())
@@ -96,30 +128,103 @@ def test_the_five_steps(project, capsys):
 
     green = project.gate()
     assert green.ret == 0
-    green.stdout.fnmatch_lines(["*PASS*baseline/exact*1 seed, all*", "*PASS*baseline/test/recall@10*"])
+    green.stdout.fnmatch_lines(["*PASS*baseline/gate*L1, 1 run*", "*PASS*baseline/exact*1 seed, all*"])
 
     change(project, QUALITY=0.27)
     red = project.gate("--rectest-candidates=candidates")
     assert red.ret == 1
-    red.stdout.fnmatch_lines(["*FAIL baseline/test/recall@10: mine:train*"])
+    red.stdout.fnmatch_lines(["*FAIL baseline/gate: mine:train: test/recall@10 -*after 2 runs*"])
     assert json.loads((project.path / FILE).read_text()) == stored
 
+    accept = ["baseline", "accept", "candidates", "--reason", "quality traded for speed"]
+    with pytest.raises(SystemExit) as capped:
+        main(accept)
+    assert capped.value.code == 2
+    assert "--new-anchor" in capsys.readouterr().err
+
     with pytest.raises(SystemExit) as left:
-        main(["baseline", "accept", "candidates", "--reason", "quality traded for speed"])
+        main([*accept, "--new-anchor"])
     assert left.value.code == 0
     assert "test/recall@10" in capsys.readouterr().out
     assert project.gate().ret == 0
 
 
-def test_equal_quality_with_other_bits_is_red_in_the_exact_lane_only(project):
+def test_the_whole_story_of_a_system(project, capsys):
+    """Its rounding twins say what rounding is, so that an order of additions is nobody's business."""
+    change(project, SYSTEM)
+    project.makepyfile(test_mine=TESTS.replace("train", "Mine"))
+    assert project.gate("--rectest-update=new").ret == 0
+
+    change(project, SYSTEM, BACKWARDS=True)
+    rounded = project.gate()
+    assert rounded.ret == 0
+    rounded.stdout.fnmatch_lines(["*PASS*baseline/gate*L2, 1 run*"])
+
+    change(project, SYSTEM, RATE=1.01)
+    changed = project.gate("--rectest-candidates=candidates")
+    assert changed.ret == 1
+    changed.stdout.fnmatch_lines(["CHANGED baseline/gate: mine:Mine: *beyond rounding (*"])
+
+    with pytest.raises(SystemExit) as left:
+        main(["baseline", "accept", "candidates", "--reason", "a rounder rate"])
+    assert left.value.code == 0
+    capsys.readouterr()
+    assert project.gate().ret == 0
+    history = json.loads((project.path / "baselines/cpu/mine+Mine.json").read_text())["history"]
+    assert [entry["reason"] for entry in history][1:] == ["a rounder rate"]
+
+    change(project, SYSTEM, RATE=0.25)
+    worse = project.gate()
+    assert worse.ret == 1
+    worse.stdout.fnmatch_lines(["FAIL baseline/gate: mine:Mine: *after 2 runs"])
+
+
+def test_equal_quality_with_other_bits_waits_for_a_person(project):
     project.makepyfile(test_mine=LANES)
     project.gate("--rectest-update=new")
     change(project, DRAWS=1)
 
     result = project.gate()
 
-    result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*FAIL baseline/exact: mine:train: seed 0: batches is the first to differ*"])
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["*CHANGED baseline/exact: mine:train: seed 0: batches is the first to differ*"])
+    result.stdout.fnmatch_lines(["*CHANGED baseline/gate: mine:train: numbers differ from the same seed *"])
+
+
+def test_uncommitted_changes_are_not_recorded_without_a_reason(project, monkeypatch):
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    for args in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *args], cwd=project.path, check=True, capture_output=True)
+    change(project, QUALITY=0.31)
+
+    refused = project.gate("--rectest-update=new")
+    blank = project.gate("--rectest-update=new", "--rectest-allow-dirty")
+
+    assert refused.ret == blank.ret == 1
+    refused.stdout.fnmatch_lines(["*uncommitted changes*--rectest-allow-dirty --rectest-reason=TEXT*"])
+    blank.stdout.fnmatch_lines(["*--rectest-allow-dirty needs --rectest-reason=TEXT*"])
+    assert not (project.path / FILE).exists()
+
+    assert project.gate("--rectest-update=new", "--rectest-allow-dirty", "--rectest-reason=tried by hand").ret == 0
+    assert json.loads((project.path / FILE).read_text())["provenance"]["dirty"] is True
+
+
+def test_a_standing_fault_that_survives_refuses_the_update_and_the_candidate(project, monkeypatch):
+    """A harmless control registered as a fault: nothing can see it, so that no baseline is fit."""
+    change(project, SYSTEM)
+    project.makepyfile(test_mine=TESTS.replace("train", "Mine"))
+    blind = standing.named_fault("mine:Mine", "rectest.faults.controls:foreign_draws")
+    monkeypatch.setitem(standing.STANDING, "mine:Mine", (blind,))
+
+    refused = project.gate("--rectest-update=new")
+    proposed = project.gate("--rectest-candidates=candidates")
+
+    assert refused.ret == proposed.ret == 1
+    refused.stdout.fnmatch_lines(["*the standing fault foreign_draws survives*"])
+    proposed.stdout.fnmatch_lines(["*UNCALIBRATED baseline/ensemble: mine:Mine: no baseline*"])
+    proposed.stdout.fnmatch_lines(["*NOT MEASURED baseline/candidate: mine:Mine: no candidate: the standing fault*"])
+    assert not (project.path / "baselines/cpu").exists()
+    assert not (project.path / "candidates").exists()
 
 
 def test_other_environment_skips_the_exact_lane_visibly(project, monkeypatch):
@@ -192,7 +297,7 @@ def test_too_few_seeds_are_refused(project):
     result = project.gate("--rectest-update=new", "--rectest-seeds=4")
 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*4 seeds cannot carry a gate, at least 8 are needed*"])
+    result.stderr.fnmatch_lines(["*4 seeds cannot carry a gate, at least 5 are needed*"])
     assert not (project.path / FILE).exists()
 
 
@@ -215,3 +320,16 @@ def test_a_metric_that_vanished_is_not_green(project):
 
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*NOT MEASURED baseline/test/recall@10*"])
+
+
+def test_a_nightly_run_trains_seeds_that_are_not_stored(project):
+    """A clean one is green without bits to compare with, and nothing is recorded from the seeds of a night."""
+    project.gate("--rectest-update=new")
+
+    night = project.gate("--rectest-nightly", "-rA")
+    refused = project.gate("--rectest-nightly", "--rectest-update=all")
+
+    assert night.ret == 0
+    night.stdout.fnmatch_lines(["*PASS*baseline/gate*L3, *", "*UNCALIBRATED*baseline/exact*is not stored*"])
+    assert refused.ret == 1
+    refused.stdout.fnmatch_lines(["*neither an update nor a candidate is made of them*"])

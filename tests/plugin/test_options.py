@@ -38,6 +38,11 @@ def test_defaults(options, pytester):
         gate_seeds=5,
         reason="",
         json_path=None,
+        html_path=None,
+        markdown_path=None,
+        allow_dirty=False,
+        new_anchor=False,
+        nightly=False,
         allow_no_gpu=False,
     )
 
@@ -47,7 +52,9 @@ def test_every_option_arrives(options, pytester, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     values = ("--rectest-world=tiny", "--rectest-device=cuda:1", "--rectest-deadline=1.5", "--rectest-reason=a b")
     numbers = ("--rectest-processes=3", "--rectest-seeds=9", "--rectest-gate-seeds=4", "--rectest-allow-no-gpu")
-    obtained = options(*values, *numbers, "--rectest-update", "--rectest-candidates=c", "--rectest-json=out/r.json")
+    paths = ("--rectest-candidates=c", "--rectest-json=out/r.json", "--rectest-html=r.html", "--rectest-markdown=r.md")
+    switches = ("--rectest-allow-dirty", "--rectest-new-anchor", "--rectest-nightly")
+    obtained = options(*values, *numbers, "--rectest-update", *paths, *switches)
 
     assert obtained == Options(
         update="failed",
@@ -61,6 +68,11 @@ def test_every_option_arrives(options, pytester, monkeypatch):
         gate_seeds=4,
         reason="a b",
         json_path=pytester.path / "out" / "r.json",
+        html_path=pytester.path / "r.html",
+        markdown_path=pytester.path / "r.md",
+        allow_dirty=True,
+        new_anchor=True,
+        nightly=True,
         allow_no_gpu=True,
     )
 
