@@ -59,9 +59,9 @@ def matrix(
     from rectest.faults.matrix import all_faults, controls, judge_case, trial_of
 
     cases: list[Case] = [*_only(controls(), system), *_only(all_faults(), system)]
-    judge_ensemble = _against(baselines)
+    judge_seeds = _against(baselines)
     train = _trained([spec for case in cases for spec in trial_of(case).specs], processes)
-    rows = [judge_case(case, train, judge_ensemble=judge_ensemble) for case in cases]
+    rows = [judge_case(case, train, judge_seeds=judge_seeds) for case in cases]
     _print_matrix(rows, detail=detail)
     if any(row.holes or row.false_alarms for row in rows):
         raise typer.Exit(1)

@@ -33,7 +33,7 @@ def matrix_with(monkeypatch):
     """Replace training and judging: `red` says which of the two rows is red as ``purity/model``."""
 
     def fake(*red):
-        def judge(case, train, *, judge_ensemble):
+        def judge(case, train, *, judge_seeds):
             with pytest.raises(ChildFailed):
                 train(case.spec)
             verdict = Verdict.FAIL if case.name in red else Verdict.PASS

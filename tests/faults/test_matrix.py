@@ -181,7 +181,7 @@ def test_only_the_defaults_are_held_against_what_is_stored():
     """A baseline of other settings says nothing; asked about them, the gate would only say that they changed."""
     asked = []
 
-    def judge_ensemble(records):
+    def judge_seeds(records):
         asked.append(records[0].spec.config)
         return [CheckResult(check="baseline/loss", subject="comirec", verdict=Verdict.FAIL, figure="")]
 
@@ -191,10 +191,26 @@ def test_only_the_defaults_are_held_against_what_is_stored():
     case = case_of("comirec", "foreign_draws")
     records = {(s.seed, s.replica, s.eval_every): train_small(s) for s in trial_of(case, num_seeds=2).specs}
     with_settings = Control(name="x", system="comirec", about="x", changes={"config": {"neg_num": 1}})
-    rows = [judge_case(c, train, judge_ensemble=judge_ensemble, num_seeds=2) for c in (case, with_settings)]
+    rows = [judge_case(c, train, judge_seeds=judge_seeds, num_seeds=2) for c in (case, with_settings)]
 
     assert ["baseline/loss" in row.red for row in rows] == [True, False]
     assert len(asked) == 1
+
+
+def test_windows_of_another_evaluation_schedule_are_not_held_against_the_stored_ones():
+    """A mean over other steps of a rising curve is another number; the final value and the loss still count."""
+
+    def judge_seeds(records):
+        names = ("baseline/valid/recall@20/early", "baseline/test/recall@20")
+        return [CheckResult(check=name, subject="comirec", verdict=Verdict.FAIL, figure="") for name in names]
+
+    rows = [
+        judge_case(case_of("comirec", name), train_small, judge_seeds=judge_seeds, num_seeds=2)
+        for name in ("other_eval_every", "foreign_draws")
+    ]
+
+    assert [False, True] == ["baseline/valid/recall@20/early" in row.red for row in rows]
+    assert ["baseline/test/recall@20" in row.red for row in rows] == [True, True]
 
 
 def test_a_red_check_of_any_subject_counts_and_families_cover_their_checks():
