@@ -22,7 +22,7 @@ __all__ = ["GROUPS", "build_app", "main"]
 GROUPS: tuple[str, ...] = ("baseline", "checkpoint", "data", "faults", "gate", "study")
 """Command groups in the order of the help text; ``baseline`` is ``rectest.cli.baseline:app``."""
 
-COMMANDS: tuple[str, ...] = ("compare", "parity", "reports", "train")
+COMMANDS: tuple[str, ...] = ("attribute", "compare", "parity", "report", "reports", "train")
 """Single commands; ``train`` is ``rectest.cli.train:command``."""
 
 

@@ -11,7 +11,7 @@ import typer
 
 __all__ = ["COMMANDS", "app"]
 
-COMMANDS: tuple[str, ...] = ()
+COMMANDS: tuple[str, ...] = ("explain", "rules", "selftest", "trend")
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 

@@ -55,10 +55,12 @@ def command(
     if os.environ.get("RANK", "0") == "0":
         _show(target, results)
         if json is not None:
-            from rectest.report.machine import write_report
+            from rectest.report.machine import Origin, RunReport, write_report
 
             values = None if environment is None else environment.to_dict()
-            write_report(json, [(target, result) for result in results], environment=values, exit_status=code)
+            found = tuple((target, result) for result in results)
+            origin = Origin.here(Path.cwd())
+            write_report(json, RunReport(results=found, environment=values, exit_status=code, origin=origin))
     if code:
         raise typer.Exit(code)
 

@@ -9,15 +9,20 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from rectest.plugin.collect import Collector
+from rectest.plugin.exit_status import ended, infrastructure_notes
 from rectest.plugin.fixtures import rec_check, rec_device, rec_gate, rec_train, rec_world
 from rectest.plugin.gpus import num_gpus
 from rectest.plugin.options import Options, add_options, register_markers
 from rectest.plugin.ranks import rec_ranks
+
+if TYPE_CHECKING:
+    from rectest.report.machine import RunReport
 
 __all__ = ["rec_check", "rec_device", "rec_gate", "rec_ranks", "rec_train", "rec_world"]
 
@@ -36,10 +41,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(config.stash[_COLLECTOR], "rectest-collector")
     if config.getoption("rectest_update") is not None:
         _refuse_update_in_ci()
-    path = Options.of(config).json_path
-    if path is not None and path.is_dir():
-        msg = f"--rectest-json={path} is a folder; the name of a file was needed"
-        raise pytest.UsageError(msg)
+    for name, path in _report_paths(Options.of(config)).items():
+        if path.is_dir():
+            msg = f"--rectest-{name}={path} is a folder; the name of a file was needed"
+            raise pytest.UsageError(msg)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -57,7 +62,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the JSON report, and fail a run that measured nothing on the GPU it was about."""
+    """Write the reports, and fail a run that measured nothing on the GPU it was about."""
     config = session.config
     if hasattr(config, "workerinput"):
         return
@@ -65,12 +70,19 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     options = Options.of(config)
     if collector.gpu_unmeasured and not options.allow_no_gpu and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    if options.json_path is not None:
+    session.exitstatus = ended(session, collector)
+    paths = _report_paths(options)
+    if not paths:
+        return
+    report = _report(config, collector, int(session.exitstatus))
+    for name, path in paths.items():
         try:
-            _write_json(options, collector, int(session.exitstatus))
+            _write(name, path, report)
         except OSError as e:
-            sys.stderr.write(f"rectest: cannot write {options.json_path}: {e.strerror or e}\n")
+            sys.stderr.write(f"rectest: cannot write {path}: {e.strerror or e}\n")
             session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+        else:
+            collector.written[name] = path
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -79,16 +91,18 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         return
     collector = config.stash[_COLLECTOR]
     notes = _gpu_notes(collector, Options.of(config))
-    if not collector.results and not notes:
+    if not (collector.results or notes or collector.written):
         return
     from rectest.report.terminal import summary_lines
 
     terminalreporter.section("rectest")
     results = list(dict.fromkeys(result for _, result in collector.found()))
-    notes = [*_environment_notes(collector), *notes]
+    notes = [*_environment_notes(collector), *notes, *infrastructure_notes(config, collector)]
     verbose = config.get_verbosity() > 0
     for line in summary_lines(results, width=_width(), notes=notes, verbose=verbose):
         terminalreporter.write_line(line)
+    for name, path in collector.written.items():
+        terminalreporter.write_line(f"{name} report: {_shown(path)}")
 
 
 def _refuse_update_in_ci() -> None:
@@ -122,18 +136,44 @@ def _environment_notes(collector: Collector) -> list[str]:
     return [f"environment {environment.describe()}, fingerprint {environment.fingerprint}"]
 
 
-def _write_json(options: Options, collector: Collector, status: int) -> None:
-    from rectest.report.machine import write_report
+def _report_paths(options: Options) -> dict[str, Path]:
+    """The reports that were asked for, by the end of the option's name."""
+    paths = {"json": options.json_path, "html": options.html_path, "markdown": options.markdown_path}
+    return {name: path for name, path in paths.items() if path is not None}
 
-    if options.json_path is not None:
-        write_report(
-            options.json_path,
-            collector.found(),
-            environment=collector.notes.get("environment"),
-            exit_status=status,
-            notes=_gpu_notes(collector, options),
-            gates=collector.evidence(),
-        )
+
+def _report(config: pytest.Config, collector: Collector, status: int) -> RunReport:
+    from rectest.report.machine import Origin, RunReport
+
+    notes = _gpu_notes(collector, Options.of(config))
+    return RunReport(
+        results=tuple(collector.found()),
+        environment=collector.notes.get("environment"),
+        exit_status=status,
+        notes=(*notes, *infrastructure_notes(config, collector), *collector.unexplained()),
+        gates=tuple(collector.evidence()),
+        origin=Origin.here(Path.cwd()),
+    )
+
+
+def _write(name: str, path: Path, report: RunReport) -> None:
+    if name == "json":
+        from rectest.report.machine import write_report
+
+        write_report(path, report)
+    elif name == "html":
+        from rectest.report.html import write_page
+
+        write_page(path, report)
+    else:
+        from rectest.report.github import append_summary
+
+        append_summary(path, report)
+
+
+def _shown(path: Path) -> str:
+    """Relative to where pytest was called, for what lies in there."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _width() -> int:

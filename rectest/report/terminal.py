@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from rectest.checks.result import CheckResult, Verdict
 
-__all__ = ["counts_line", "summary_lines"]
+__all__ = ["counts_line", "owner_and_rest", "summary_lines"]
 
 _GAP = "  "
 _NAME_WIDTH = 26
@@ -38,7 +38,7 @@ def summary_lines(
     lines = [line for note in notes for line in _fill("", note, width=width, indent=_GAP)]
     groups: dict[str, list[CheckResult]] = {}
     for result in results:
-        groups.setdefault(_owner_and_rest(result.subject)[0], []).append(result)
+        groups.setdefault(owner_and_rest(result.subject)[0], []).append(result)
     for subject, members in groups.items():
         rows = [(str(r.verdict), *_row(r)) for r in members] if verbose else list(_folded(members))
         lines += [*_fill("", subject, width=width, indent=_GAP), *_table(rows, width)]
@@ -53,7 +53,7 @@ def counts_line(results: Sequence[CheckResult]) -> str:
     return f"{len(results)} {noun}: {parts or 'nothing was measured'}"
 
 
-def _owner_and_rest(subject: str) -> tuple[str, str]:
+def owner_and_rest(subject: str) -> tuple[str, str]:
     """What was trained and what of it was judged: ``comirec test/item`` is ``test/item`` of ``comirec``.
 
     What was trained may be a file, ``/my/model.py:train``, whose slashes and blanks divide nothing.
@@ -83,7 +83,7 @@ def _folded(members: Sequence[CheckResult]) -> Iterator[Row]:
 
 
 def _row(result: CheckResult) -> tuple[str, list[str]]:
-    rest = _owner_and_rest(result.subject)[1]
+    rest = owner_and_rest(result.subject)[1]
     cells = [result.figure]
     compared = "baseline" if result.check.startswith("baseline/") else "expected"
     cells += [f"{compared} {result.expected}"] if result.expected else []

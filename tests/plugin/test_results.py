@@ -131,8 +131,9 @@ def test_a_red_run_is_never_reported_as_pass(pytester):
     assert json.loads((pytester.path / "report.json").read_text())["verdict"] == "FAIL"
 
 
-def test_a_folder_is_no_report_file(pytester):
-    result = pytester.runpytest_inprocess("--rectest-json=.")
+@pytest.mark.parametrize("kind", ["json", "html", "markdown"])
+def test_a_folder_is_no_report_file(pytester, kind):
+    result = pytester.runpytest_inprocess(f"--rectest-{kind}=.")
 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*is a folder; the name of a file was needed*"])

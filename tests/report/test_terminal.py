@@ -157,7 +157,10 @@ class TestCounts:
     def test_every_verdict_is_counted(self):
         found = [result(), result(), *map(result, ODD)]
 
-        assert counts_line(found) == "5 properties: 2 PASS, 1 FAIL, 1 UNCALIBRATED, 1 NOT MEASURED"
+        assert counts_line(found) == (
+            "9 properties: 2 PASS, 1 FAIL, 1 SUSPICIOUS, 1 CHANCE, 1 CHANGED, 1 UNDECIDED, 1 UNCALIBRATED, "
+            "1 NOT MEASURED"
+        )
 
     def test_one_property(self):
         assert counts_line([result()]) == "1 property: 1 PASS"
