@@ -17,12 +17,13 @@ from rectest.plugin.options import Options
 from rectest.plugin.runcache import RunCache
 
 if TYPE_CHECKING:
+    from rectest.errors import ChildFailed
     from rectest.record import RunRecord, RunSpec
     from rectest.training.launch import Launch
 
-__all__ = ["Trainer", "one_message", "target_name"]
+__all__ = ["REPLICA_HASH_SEED", "Trainer", "one_message", "target_name"]
 
-_REPLICA_HASH_SEED = 20_011
+REPLICA_HASH_SEED = 20_011
 """Each repetition gets another `PYTHONHASHSEED`; any two different numbers would do."""
 
 
@@ -92,7 +93,7 @@ class Trainer:
 
         return Launch(
             deadline=self.options.deadline,
-            hash_seed=spec.replica * _REPLICA_HASH_SEED,
+            hash_seed=spec.replica * REPLICA_HASH_SEED,
             sys_path=[*self._paths, *sys.path],
             scratch=self.folder / "children",
         )
@@ -105,15 +106,16 @@ class Trainer:
             self._paths.append(folder)
         return name
 
-    def _fail(self, failure: Any) -> None:
+    def _fail(self, failure: ChildFailed) -> None:
         __tracebackhide__ = True
         from rectest.checks.result import CheckResult, Verdict
         from rectest.plugin.collect import attach
+        from rectest.plugin.exit_status import INFRASTRUCTURE, is_infrastructure
 
         if self.item is not None:
             subject = failure.what.partition(" on ")[0].partition(",")[0]
             result = CheckResult(
-                check="training",
+                check=INFRASTRUCTURE if is_infrastructure(failure) else "training",
                 subject=subject,
                 verdict=Verdict.NOT_MEASURED,
                 figure=f"{failure.what} {failure.detail}",
