@@ -1,10 +1,14 @@
-"""This repository's own test run: shared fixtures, and `slow` tests only when they are asked for."""
+"""This repository's own test run: shared fixtures, `slow` tests only when asked for, the second core kept busy."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
+
+from rectest.plugin.fixtures import shared_folder
 
 # One thread for torch in each test process, before anything imports it: workers and training children share the cores,
 # and two processes with a thread for each core run at a third of the speed.
@@ -29,3 +33,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+_MANY = 500
+"""Tests before the gate from which on training ahead of it pays."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _gate_trained_ahead(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+    """Train what the gate's tests will ask for while a single process runs the tests before them."""
+    config, items = request.config, request.session.items
+    first = next((place for place, item in enumerate(items) if "tests/gate/test_gate.py" in item.nodeid), 0)
+    plain = not hasattr(config, "workerinput") and not config.getoption("rectest_world")
+    if first < _MANY or not plain or config.getoption("rectest_device") != "cpu":
+        yield
+        return
+    command = [sys.executable, "-m", "fixtures.gate_runs", str(shared_folder(config, tmp_path_factory))]
+    with subprocess.Popen(command, cwd=config.rootpath, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as ahead:
+        yield
+        ahead.terminate()

@@ -7,10 +7,19 @@ from __future__ import annotations
 
 import pytest
 
+from fixtures.gate_runs import (
+    SYSTEMS,
+    WHOLE_USERS,
+    at_once,
+    edited,
+    interrupted,
+    later,
+    repeated,
+    rescheduled,
+    reseeded,
+)
 from rectest import checks
 
-SYSTEMS = ("adaptive_sasrec", "comirec", "gear", "gram_c", "ur4rec")
-WHOLE_USERS = ("comirec",)  # systems that hold out whole users: no event of a trained user is held out
 DEVICES = [pytest.param("cpu", marks=pytest.mark.gate), pytest.param("cuda", marks=pytest.mark.gpu)]
 
 pytestmark = [pytest.mark.parametrize("device", DEVICES), pytest.mark.parametrize("system", SYSTEMS)]
@@ -26,35 +35,9 @@ def spec(system, device, rec_train, rec_device):
 def record(system, spec, rec_train):
     """One training run of it. Where several can be trained at a time, so are the other runs that its tests need."""
     if rec_train.processes > 1:
-        edits = [] if system in WHOLE_USERS else [edited(spec)]
-        first, *_ = rec_train.many([spec, repeated(spec), reseeded(spec), *edits])
-        rec_train.many([interrupted(spec, first), rescheduled(spec, first)])
+        first, *_ = rec_train.many(at_once(spec))
+        rec_train.many(later(spec, first))
     return rec_train(spec)
-
-
-def repeated(spec):
-    """The same run in a second process, with another hash seed and working directory."""
-    return spec.with_(replica=1)
-
-
-def reseeded(spec):
-    """The same run under another seed."""
-    return spec.with_(seed=1)
-
-
-def rescheduled(spec, record):
-    """The same run, evaluated twice as often."""
-    return spec.with_(eval_every=record.facts["settings"]["eval_every"] // 2)
-
-
-def interrupted(spec, record):
-    """The same run, ended halfway and taken up by another process."""
-    return spec.with_(interrupted_at=record.facts["early_stopping"]["last_step"] // 2)
-
-
-def edited(spec):
-    """The same run with other held-out items."""
-    return spec.with_(plant="rectest.faults.controls:held_out_edited")
 
 
 def test_reproducible(system, spec, record, rec_train, rec_check):
