@@ -3,7 +3,8 @@
 Each accept may be small and well founded, and many of them may still lose what one merge would never be let through
 with. So the first recording of a history stays its anchor: drift is measured from it, feature by feature, and on the
 final test values it may not exceed what the anchor's own gate promised to catch. A new anchor is a person's decision,
-with a reason; where settings or world change, nothing is comparable and one starts by itself.
+with a reason; where the world changes, nothing is comparable and one starts by itself. Other settings are no reason: a
+recording under them, and one back under the old ones, would carry any loss past the cap.
 
 Which bits of an older recording stay is `store.merge`; who asks and what is printed belongs to `update` and `diff`.
 """
@@ -109,10 +110,7 @@ def history_after(old: Baseline | None, new: Baseline, *, new_anchor: bool = Fal
 
 def why_new_anchor(old: Baseline, new: Baseline) -> str:
     """Why drift cannot be measured across this change, in words; empty where it can."""
-    changed = sorted(old.spec.differences(new.spec))
-    if old.world_digest != new.world_digest:
-        changed.insert(0, "the world")
-    return f"{', '.join(changed)} changed" if changed else ""
+    return "the world changed" if old.world_digest != new.world_digest else ""
 
 
 def refusal_of(new: Baseline, history: tuple[Accepted, ...]) -> str:

@@ -81,6 +81,8 @@ def judge_sequential(
         unfit = _unfit(ENSEMBLE, record, baseline)
         if unfit is not None:
             return LookOutcome(undecided=False, results=(unfit,))
+    if replayed := _replayed(records, baseline):
+        return LookOutcome(undecided=False, results=(replayed,))
     found = judge_looks(records, baseline, max_runs=max_runs, advice=REVIEW, noise=noise, alpha_scale=alpha_scale)
     return replace(found, results=(*found.results, *_new_features(records, baseline)))
 
@@ -223,6 +225,22 @@ def _check_runs(records: Sequence[RunRecord]) -> None:
     if len(set(seeds)) != len(seeds):
         msg = f"a seed is repeated among the runs to judge ({seeds}); a repetition is not a new draw"
         raise ValueError(msg)
+
+
+def _replayed(records: Sequence[RunRecord], baseline: Baseline) -> CheckResult | None:
+    """That two seeds gave one run, where no two stored seeds did; None where every run is a draw of its own."""
+    if len(set(zip(*baseline.ensemble.features.values(), strict=True))) < len(baseline.ensemble.seeds):
+        return None
+    known: dict[str, int] = {}
+    for record in records:
+        seed = record.spec.seed
+        first = known.setdefault(record.digest("loss/", "metric/"), seed) if "loss/total" in record else seed
+        if first != seed:
+            figure = f"seeds {first} and {seed} gave the same numbers to the last bit; stored seeds never did"
+            detail = "the seed no longer reaches the training, or one run was handed in twice: no second draw"
+            advice = "look for a seed that is fixed in the code, and for records that were copied"
+            return _result(ENSEMBLE, baseline, Verdict.NOT_MEASURED, figure, detail=detail, advice=advice)
+    return None
 
 
 def _new_features(records: Sequence[RunRecord], baseline: Baseline) -> list[CheckResult]:

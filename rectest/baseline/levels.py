@@ -1,6 +1,6 @@
 """The gate as a whole: its levels, cheapest first, and the one verdict they come to.
 
-    L0  oracles    impossible, at chance, below popularity, above the optimum: no statistics over seeds needed
+    L0  oracles    not finite, impossible, at chance, below popularity, above the optimum: no statistics over seeds
     L1  bitwise    the stored bits of this very environment
     L2  paired     the stored run of the same seed, with rounding as the only noise
     L3  unpaired   the distribution over stored seeds, one run at a time
@@ -20,6 +20,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from rectest.baseline.judge import judge_exact, judge_sequential
 from rectest.baseline.looks import MAX_RUNS, LookOutcome, Noise
@@ -92,7 +96,8 @@ def judge_gate(
     looked = judge_sequential(records, baseline, max_runs=max_runs, noise=noise, alpha_scale=alpha_scale)
     exact = [result for record in records for result in judge_exact(record, baseline)]
     found = partial(_outcome, records, baseline, looked)
-    if oracles := _oracles(records):
+    # A gated value that is not finite was already found, and is told by its name.
+    if oracles := [*_oracles(records), *(_not_finite(records) if looked.decision is not None else [])]:
         return found(Level.ORACLES, worst_verdict(oracles), [*oracles, merged(exact)])
     if looked.decision is None:
         return found(Level.ORACLES, worst_verdict(looked.results), [merged(exact)])
@@ -115,7 +120,13 @@ def judge_gate(
     return found(Level.UNPAIRED, unpaired, [merged(exact), paired], pairing)
 
 
-_TELLING = (PairingState.OTHER_STREAMS, PairingState.BEYOND, PairingState.NO_PAIR, PairingState.WITHIN)
+_TELLING = (
+    PairingState.OTHER_PROTOCOL,
+    PairingState.OTHER_STREAMS,
+    PairingState.BEYOND,
+    PairingState.NO_PAIR,
+    PairingState.WITHIN,
+)
 """Of several pairs the first of these is told."""
 
 
@@ -148,6 +159,33 @@ def _oracles(records: Sequence[RunRecord]) -> list[CheckResult]:
         if result.red and result.verdict is not Verdict.NOT_MEASURED
     ]
     return [replace(result, check=f"{ORACLES}/{result.check}") for result in found]
+
+
+def _not_finite(records: Sequence[RunRecord]) -> list[CheckResult]:
+    """The first array of each run with NaN or infinity in it; users without a relevant item are allowed theirs."""
+    found = []
+    for record in records:
+        dead = next((key for key in sorted(record.arrays) if key.startswith(_FINITE) and _dead(record[key])), "")
+        if dead:
+            figure = f"{dead} of seed {record.spec.seed} holds values that are not finite"
+            detail = "NaN or infinity is no rounding, whether or not a gated number shows it yet"
+            result = CheckResult(
+                check=f"{ORACLES}/finite",
+                subject=record.spec.system,
+                verdict=Verdict.FAIL,
+                figure=figure,
+                detail=detail,
+                advice="find the first step with it: a logarithm of 0, a division by an empty batch, an overflow",
+            )
+            found.append(result)
+    return found
+
+
+_FINITE = ("grad/", "loss/", "metric/", "table/", "table_init/")
+
+
+def _dead(array: NDArray[Any]) -> bool:
+    return array.dtype.kind == "f" and not bool(np.isfinite(array).all())
 
 
 def merged(exact: Sequence[CheckResult]) -> CheckResult:

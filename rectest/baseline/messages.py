@@ -120,6 +120,9 @@ def paired_result(
         if beyond:
             texts["outside"] = f"{beyond} of {len(pairings)} seeds"
             texts["detail"] = "the other seeds are within rounding, which carries a chaotic seed this far"
+    elif told.state is PairingState.OTHER_PROTOCOL:
+        verdict, texts["advice"] = Verdict.CHANGED, REVIEW
+        texts["detail"] = "no environment changes how many users are scored, how long is trained, or what is recorded"
     elif told.state is PairingState.NO_PAIR:
         verdict, texts["detail"] = Verdict.UNCALIBRATED, "the ensemble lane judges"
     elif not same_environment:
@@ -242,12 +245,14 @@ def _others(judged: _Judged) -> list[Look]:
 def _changed(judged: _Judged, told: Sequence[CheckResult]) -> dict[str, str]:
     pairing = judged.pairing
     if pairing is not None and pairing.state in (PairingState.BEYOND, PairingState.OTHER_STREAMS):
-        where = f"beyond rounding ({pairing.figure})"
+        what = f"numbers differ from the same seed beyond rounding ({pairing.figure})"
+    elif pairing is not None and pairing.state is PairingState.OTHER_PROTOCOL:
+        what = f"another protocol than when stored ({pairing.figure})"
     else:
-        where = f"({told[0].figure}), and whether that is rounding is not known"
+        what = f"numbers differ from the same seed ({told[0].figure}), and whether that is rounding is not known"
     feature, caught = judged.caught
     return {
-        "figure": f"numbers differ from the same seed {where}",
+        "figure": what,
         "detail": f"{feature} is not worse by more than the gate promises to see, {caught}" + _pooled(judged.noise),
         "advice": _ACCEPT,
     }
@@ -258,9 +263,10 @@ def _weak(baseline: Baseline, noise: Noise | None) -> str:
     if num_seeds >= WEAK_SEEDS:
         return ""
     caught = promised_drop(baseline, _main_feature(baseline), noise=noise)
+    world = f" --world {baseline.world}" if baseline.world else ""
     return (
         f"WEAK: only {num_seeds} baseline seeds, so that the smallest drop this gate can promise to catch is "
-        f"{100 * caught:.2g} %; record 16: rectest baseline record {baseline.name} --seeds 16"
+        f"{100 * caught:.2g} %; record 16: rectest baseline record {baseline.system}{world} --seeds 16 --reason TEXT"
     )
 
 

@@ -6,7 +6,7 @@ beyond that is a change of the code or of the environment; whether it is a chang
 lane. Which stored bits are equal is for `judge`, and what the lanes say together for `levels`.
 
     streams   digests of the first batches and negatives equal, first initial values equal up to rounding
-    users     as many are scored as when stored
+    protocol  as many users, steps and groups of arrays as when stored; looked at without a pair, too
     gradients lengths of the first step's, within ten twin differences: see `first_gradients`
     prefix    |loss_t - stored loss_t| <= max(10 x largest twin difference so far, 1e-4 x stored loss), 50 steps
     windows   |D_f| <= t(alpha w_f / 2, n0) s_d,  D_f = ln feature - ln stored feature of the same seed
@@ -62,8 +62,11 @@ class PairingState(StrEnum):
     """How a run stands to the stored run of its own seed."""
 
     NO_PAIR = "no pair"
+    OTHER_PROTOCOL = "other protocol"
+    """Fewer users are scored, or less is recorded, or more or fewer steps are trained: no environment explains it."""
+
     OTHER_STREAMS = "other streams"
-    """Something without arithmetic differs: random numbers, ids, batches, initial draws, users, what is recorded."""
+    """Something without arithmetic differs: random numbers, ids, batches, initial draws."""
 
     BEYOND = "beyond rounding"
     WITHIN = "within rounding"
@@ -123,14 +126,13 @@ class Pairing:
 def judge_pair(record: RunRecord, baseline: Baseline, sidecar: Sidecar | None) -> Pairing:
     """Hold a run against the stored run of its seed; settings and world are known to be the same."""
     seed = record.spec.seed
+    protocol = _other_users(record, baseline) or _less_recorded(record, baseline) or _other_length(record, sidecar)
+    if protocol:
+        return Pairing(state=PairingState.OTHER_PROTOCOL, figure=protocol, seed=seed)
     missing = _no_pair(record, baseline, sidecar)
     if missing or sidecar is None:
         return Pairing(state=PairingState.NO_PAIR, figure=missing, seed=seed)
-    other = (
-        _other_streams(record, baseline, sidecar)
-        or _other_users(record, baseline)
-        or _never_rounded(record, baseline, sidecar)
-    )
+    other = _other_streams(record, baseline, sidecar) or _never_rounded(record, baseline, sidecar)
     if other:
         return Pairing(state=PairingState.OTHER_STREAMS, figure=other, seed=seed)
     prefix = prefix_of(record, sidecar)
@@ -223,12 +225,46 @@ def _other_streams(record: RunRecord, baseline: Baseline, sidecar: Sidecar) -> s
 
 
 def _other_users(record: RunRecord, baseline: Baseline) -> str:
-    """The split of which fewer users are scored than in any stored run, in words; empty where there is none."""
+    """The split of which fewer users are scored than in any stored run, in words; empty where there is none.
+
+    Where a seed draws the users, one that is not stored may score fewer by chance: by five binomial sds at most.
+    """
+    stored = record.spec.seed in baseline.ensemble.seeds
     for split, known in baseline.ensemble.num_scored.items():
         obtained = (record.facts.get("protocol") or {}).get(split, {}).get("num_scored")
-        if obtained is None or obtained < known:
+        if obtained is None or obtained < known - (0 if stored else 5 * math.sqrt(known)):
             return f"{obtained or 'an unknown number of'} users of {split} are scored, stored {known}"
     return ""
+
+
+def _less_recorded(record: RunRecord, baseline: Baseline) -> str:
+    """What stored runs have and this one has not, in words; empty where nothing is missing."""
+    stored = next(iter(next(iter(baseline.exact.values())).seeds.values()))
+    missing = [*(stored.digests.keys() - digests(record).keys()), *(stored.values.keys() - final_values(record).keys())]
+    return f"no longer recorded: {', '.join(sorted(missing))}" if missing else ""
+
+
+def _other_length(record: RunRecord, sidecar: Sidecar | None) -> str:
+    """That a run was trained or evaluated for longer or shorter, in words; empty where runs may stop early."""
+    stopping = record.facts.get("early_stopping") or {}
+    if stopping.get("patience", 0) is not None or sidecar is None or "curve/loss" not in sidecar:
+        return ""
+    stored = {len(_without_padding(row)) for row in sidecar["curve/loss"]}
+    if len(stored) > 1:
+        return ""
+    lengths = (
+        ("steps were trained", "loss/total", stored.pop()),
+        ("evaluations were made", "eval/steps", len(sidecar["curve/steps"])),
+    )
+    for what, key, expected in lengths:
+        obtained = len(record.arrays.get(key, ()))
+        if obtained != expected:
+            return f"{obtained} {what}, stored {expected}, and nothing stops early"
+    return ""
+
+
+def _stored_length(record: RunRecord, sidecar: Sidecar) -> int:
+    return len(_without_padding(sidecar["curve/loss"][sidecar.row(record.spec.seed)]))
 
 
 def _never_rounded(record: RunRecord, baseline: Baseline, sidecar: Sidecar) -> str:
@@ -236,13 +272,13 @@ def _never_rounded(record: RunRecord, baseline: Baseline, sidecar: Sidecar) -> s
     entry, seed = baseline.exact.get(record.environment.fingerprint), str(record.spec.seed)
     if entry is None or seed not in entry.seeds:
         return ""
-    stored, obtained = entry.seeds[seed], digests(record)
-    missing = [*(stored.digests.keys() - obtained.keys()), *(stored.values.keys() - final_values(record).keys())]
-    if missing:
-        return f"no longer recorded: {', '.join(sorted(missing))}"
     # Where rounding moved an early stop, there are more or fewer batches.
-    same_length = len(_without_padding(sidecar["curve/loss"][sidecar.row(int(seed))])) == len(record["loss/total"])
-    changed = [name for name in differing_groups(stored.digests, obtained) if name in _DISCRETE and same_length]
+    same_length = _stored_length(record, sidecar) == len(record["loss/total"])
+    discrete = _DISCRETE if same_length else _DISCRETE[:1]
+    differing = differing_groups(entry.seeds[seed].digests, digests(record))
+    if differing == ["tables"]:
+        return "the tables are others, although every other stored bit, of losses and metrics too, is equal"
+    changed = [name for name in differing if name in discrete]
     return f"the stored bits of {changed[0]} are others, and no arithmetic in them could round" if changed else ""
 
 

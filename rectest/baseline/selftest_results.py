@@ -202,10 +202,12 @@ def _of_early(name: str, tallies: Sequence[Tally]) -> CheckResult:
 
 
 def _too_few(name: str, part: str) -> CheckResult:
+    system, _, world = name.partition("@")
+    target = f"{system} --world {world}" if world else system
     return CheckResult(
         check=f"selftest/{part}",
         subject=name,
         verdict=Verdict.UNCALIBRATED,
         figure="the baseline has too few seeds for this part",
-        advice=f"record 16: rectest baseline record {name} --seeds 16",
+        advice=f"record 16: rectest baseline record {target} --seeds 16 --reason TEXT",
     )

@@ -127,6 +127,7 @@ def accept(
     *,
     reason: str,
     new_anchor: bool = False,
+    allow_dirty: bool = False,
 ) -> list[BaselineDiff]:
     """Write the candidates (of `systems`, or all) into `store` with the reason of the person who accepts them.
 
@@ -140,6 +141,7 @@ def accept(
         systems: Which of them; all where empty.
         reason: For reviewers, and for the history.
         new_anchor: Begin a new history with each of them, whatever was lost since the old anchor.
+        allow_dirty: Take candidates that were recorded from uncommitted changes, whose code nobody can see again.
 
     Raises:
         ValueError: `reason` is blank, or the candidates are the store itself.
@@ -153,6 +155,13 @@ def accept(
             msg = f"{candidates.root} holds the stored baselines themselves, not candidates"
             raise ValueError(msg)
         read = _read(candidates, systems)
+    dirty = [name.path.name for name, baseline, _ in read if baseline.provenance.dirty]
+    if dirty and not allow_dirty:
+        msg = (
+            f"recorded from uncommitted changes: {', '.join(dirty)}; record them from a commit, or accept them all the "
+            "same with --allow-dirty and a reason"
+        )
+        raise UpdateRefused(msg)
     combine = partial(continued, new_anchor=new_anchor)
     with store.lock():
         found = _compared(read, store, new_anchor=new_anchor)

@@ -85,6 +85,9 @@ def accept(
     systems: Annotated[list[str] | None, typer.Argument(metavar="[SYSTEM]...", help="All by default.")] = None,
     baselines: Root = Path("baselines"),
     new_anchor: NewAnchor = False,
+    allow_dirty: Annotated[
+        bool, typer.Option("--allow-dirty", help="Take what was recorded from uncommitted changes.")
+    ] = False,
 ) -> None:
     """Replace stored baselines by candidates, and print a Markdown table for the pull request."""
     from rectest.baseline.diff import markdown
@@ -92,7 +95,8 @@ def accept(
     from rectest.baseline.update import accept as accept_candidates
 
     store = BaselineStore(baselines)
-    changes = accept_candidates(candidates, store, systems or (), reason=reason, new_anchor=new_anchor)
+    chosen = {"new_anchor": new_anchor, "allow_dirty": allow_dirty}
+    changes = accept_candidates(candidates, store, systems or (), reason=reason, **chosen)
     typer.echo(markdown(changes, reason=reason))
     typer.echo(f"{len(changes)} baseline{'s' if len(changes) != 1 else ''} written to {baselines}", err=True)
 

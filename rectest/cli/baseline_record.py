@@ -134,6 +134,10 @@ class _Job:
             raise ValueError(msg)
         if self.candidates is None:
             refuse_in_ci(os.environ)
+        for folder in (self.root, self.keep):
+            if folder.exists() and not folder.is_dir():
+                msg = f"{folder} is a file, needed a folder"
+                raise ValueError(msg)
         _, dirty = git_state(Path.cwd(), apart_from=self.root)
         require([dirty_reason(dirty, allowed=self.allow_dirty, reason=self.reason)])
 

@@ -61,7 +61,7 @@ def _chosen(store: BaselineStore, root: Path, systems: Sequence[str]) -> list[St
 
     entries = {(f"{e.system}@{e.world}" if e.world else e.system, e.env_class): e for e in store.entries()}
     if not entries:
-        msg = f"no baselines in {root}; record them with: rectest baseline record"
+        msg = f"no baselines in {root}; record them with: rectest baseline record --all --reason TEXT"
         raise BaselineError(msg)
     for system in systems:
         if system not in {name for name, _ in entries}:

@@ -77,7 +77,8 @@ def _chosen(store: BaselineStore, systems: Sequence[str], env: str) -> list[Base
 
     names = [name for name in store.entries() if not env or name.env_class == env]
     if not names:
-        msg = f"no baselines in {store.root}{'/' + env if env else ''}; record them with: rectest baseline record"
+        where = f"{store.root}{'/' + env if env else ''}"
+        msg = f"no baselines in {where}; record them with: rectest baseline record --all --reason TEXT"
         raise BaselineError(msg)
     stored = {name.system for name in names}
     for system in systems:

@@ -128,9 +128,10 @@ class KeptTrainer:
         lost = [spec.describe() for spec in specs if spec.key not in self._trained]
         fine = len(specs) - len(lost)
         names = "; ".join(lost[:_SHOWN]) + (f"; and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else "")
+        kept = f"; the other {fine} are kept in {self.folder}, so that the same command trains only what is missing"
         msg = (
             f"{len(lost)} of {len(specs)} trainings failed ({names}); the first one: {failed[0].detail}. Nothing was "
-            f"written; the other {fine} are kept in {self.folder}, so that the same command trains only what is missing"
+            f"written{kept if fine else ''}"
         )
         raise TrainingError(msg) from failed[0]
 

@@ -91,5 +91,5 @@ def test_fewer_users_than_stored_are_no_rounding(stored):
 
     pairing = judge_pair(fewer, stored.baseline, stored.sidecar)
 
-    assert pairing.state is PairingState.OTHER_STREAMS
+    assert pairing.state is PairingState.OTHER_PROTOCOL
     assert pairing.figure == "999 users of test are scored, stored 1000"

@@ -140,19 +140,22 @@ class TestContinued:
         assert [each.reason for each in found.history] == ["half the size"]
         assert drift_of(found.history)[0].relative == 0
 
-    @pytest.mark.parametrize(
-        ("change", "why"),
-        [
-            ({"steps": 7}, "steps changed"),
-            ({"config": {"layers": 2}}, "config.layers changed"),
-            ({"world": "blake2b:other"}, "the world changed"),
-        ],
-    )
-    def test_another_training_starts_a_new_anchor_by_itself(self, change, why):
-        new = recorded(0.1, **change)
+    def test_another_world_starts_a_new_anchor_by_itself(self):
+        new = recorded(0.1, world="blake2b:other")
 
-        assert why == why_new_anchor(ANCHOR, new)
+        assert why_new_anchor(ANCHOR, new) == "the world changed"
         assert [accepted_now(new)] == list(continued(ANCHOR, new).history)
+
+    @pytest.mark.parametrize("change", [{"steps": 7}, {"config": {"layers": 2}}])
+    def test_a_loss_is_not_carried_past_the_cap_under_other_settings(self, change):
+        """Recorded under other settings and then under the old ones, half of the metric would be gone unasked."""
+        same = continued(ANCHOR, recorded(0.199, **change))
+
+        assert why_new_anchor(ANCHOR, recorded(0.1, **change)) == ""
+        assert [len(same.history), same.history[0]] == [2, ANCHOR.history[0]]
+        with pytest.raises(UpdateRefused, match="begin a new anchor"):
+            continued(ANCHOR, recorded(0.1, **change))
+        assert len(continued(ANCHOR, recorded(0.1, **change), new_anchor=True).history) == 1
 
     def test_a_metric_that_is_renamed_is_refused_because_it_is_gone(self):
         old = make_baseline(8)

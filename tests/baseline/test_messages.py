@@ -190,7 +190,16 @@ def test_few_seeds_are_weak_and_said_to_be(num_seeds):
     if num_seeds < 8:
         drop = f"{100 * promised_drop(few.baseline, MAIN):.2g} %"
         assert f"WEAK: only {num_seeds} baseline seeds" in detail
-        assert f"promise to catch is {drop}; record 16: rectest baseline record toy --seeds 16" in detail
+        assert f"promise to catch is {drop}; record 16: rectest baseline record toy --seeds 16 --reason TEXT" in detail
+
+
+def test_the_command_for_more_seeds_names_the_world():
+    few = recorded(5)
+    elsewhere = dataclasses.replace(few, baseline=few.baseline.model_copy(update={"world": "small"}))
+    run = make_record(99, world="blake2b:5eed")
+    run = dataclasses.replace(run, spec=run.spec.with_(world="small"))
+
+    assert "rectest baseline record toy --world small --seeds 16" in head(elsewhere.judge(run)).detail
 
 
 def test_pooled_noise_is_said_and_is_in_the_promise():

@@ -64,10 +64,10 @@ class TestStates:
                 "the baseline has no rounding twins",
             )
 
-    def test_a_run_without_losses_has_no_pair(self, whole):
+    def test_a_run_without_losses_records_less(self, whole):
         found = pair(whole, make_record(0).with_arrays(**{"loss/total": None}))
 
-        assert (found.state, found.figure) == (STATES.NO_PAIR, "the run has no loss curve")
+        assert (found.state, found.figure) == (STATES.OTHER_PROTOCOL, "no longer recorded: loss/total, losses")
 
     def test_a_seed_whose_losses_were_never_finite_has_no_pair(self, whole):
         arrays = {**whole.sidecar.arrays, "prefix/loss": np.full((16, 30), np.nan)}
@@ -92,7 +92,7 @@ class TestStreams:
         assert "the negatives of the first" in found.figure
 
     def test_a_stream_that_is_gone(self, whole):
-        assert pair(whole, make_record(0).with_arrays(**{"tape/negatives": None})).state is STATES.OTHER_STREAMS
+        assert pair(whole, make_record(0).with_arrays(**{"tape/negatives": None})).state is STATES.OTHER_PROTOCOL
 
     def test_init_only(self, whole):
         found = pair(whole, edited(make_record(0), "init/first", lambda init: init.__setitem__(slice(0, 3), 9.0)))
@@ -147,7 +147,7 @@ class TestStreams:
     def test_what_is_no_longer_recorded_is_not_rounding(self, whole):
         found = pair(whole, make_record(0).with_arrays(**{"table/item": None}))
 
-        assert (found.state, found.figure) == (STATES.OTHER_STREAMS, "no longer recorded: tables")
+        assert (found.state, found.figure) == (STATES.OTHER_PROTOCOL, "no longer recorded: tables")
 
 
 def recorded_with(whole, record):
@@ -245,8 +245,7 @@ class TestWindows:
         record = make_record(0, environment=ELSEWHERE).with_arrays(**{"metric/test/recall@10": None})
         found = pair(whole, record)
 
-        assert found.state is STATES.BEYOND
-        assert "metric/test/recall@10" in found.figure
+        assert (found.state, found.figure) == (STATES.OTHER_PROTOCOL, "no longer recorded: test/recall@10")
 
 
 class TestExclusion:

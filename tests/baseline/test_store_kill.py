@@ -67,22 +67,26 @@ def test_two_hundred_killed_writers_leave_a_whole_recording(tmp_path):
 
 
 def test_a_writer_that_does_not_replace_its_files_at_once_is_found_out(tmp_path, monkeypatch):
-    """The planted fault: files are written in place."""
+    """The planted fault: files are written in place, and the kill comes halfway through the one that is the switch."""
 
     def in_place(path: Path, content: bytes) -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb", buffering=0) as file:
-            for start in range(0, len(content), 512):
-                file.write(content[start : start + 512])
-                time.sleep(1e-4)
+            file.write(content[: len(content) // 2])
+            if path.suffix == ".json":
+                os.kill(os.getpid(), signal.SIGKILL)
+            file.write(content[len(content) // 2 :])
         return path
 
-    store, rng = BaselineStore(tmp_path), random.Random(5)
+    store = BaselineStore(tmp_path)
+    store.save(WHOLE[0.2][0], sidecar=WHOLE[0.2][1])
     monkeypatch.setattr(module, "atomic_write", in_place)
-    found = []
-    for _ in range(20):
-        store.save(WHOLE[0.2][0], sidecar=WHOLE[0.2][1], replace=True)
-        kill_one(store, rng)
-        found.append(is_whole(store))
+    child = os.fork()
+    if child == 0:
+        try:
+            store.save(WHOLE[0.3][0], sidecar=WHOLE[0.3][1], replace=True)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
 
-    assert not all(found)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    assert not is_whole(store)

@@ -135,6 +135,16 @@ class TestAccept:
         assert [change.name for change in changes] == ["two"]
         assert [name.system for name in store.entries()] == ["two"]
 
+    def test_uncommitted_changes_are_refused_unless_allowed(self, store, candidates):
+        dirty = PROVENANCE.model_copy(update={"dirty": True})
+        candidates.save(make_baseline().model_copy(update={"provenance": dirty}))
+
+        with pytest.raises(UpdateRefused, match=r"recorded from uncommitted changes: toy.json; .*--allow-dirty"):
+            accept(candidates.root, store, reason="why")
+        assert store.entries() == []
+        assert accept(candidates.root, store, reason="why", allow_dirty=True)[0].dirty
+        assert store.read(TOY).provenance.dirty
+
     @pytest.mark.parametrize("bad", ["baseline", "sidecar"])
     def test_one_bad_candidate_and_nothing_is_written(self, store, candidates, bad):
         """Control: without it the other one is accepted."""

@@ -103,6 +103,13 @@ class TestRecorded:
         assert max(len(line) for line in out.splitlines() if "baselines" not in line) <= 80
         assert kept(place) == []
 
+    def test_a_file_where_a_folder_is_needed_is_told_before_anything_is_trained(self, record, place, trainings):
+        (place / "file").write_text("x")
+        code, _, err = record(TOY, "--baselines", "file")
+
+        assert (code, err) == (2, "rectest: error: file is a file, needed a folder\n")
+        assert kept(place) == []
+
     def test_the_history_goes_on_and_drift_is_capped(self, record, place, trainings):
         record(TOY)
         trainings.recall = 0.2 * 0.97
@@ -145,9 +152,6 @@ class TestRecorded:
         assert "baselines are not written in CI" in refused[2]
         assert (place / "proposed/cpu/fixtures.toy+ToySystem.json").exists()
         assert not (place / "baselines").exists()
-
-    def test_the_fewest_seeds_are_those_of_the_schema(self):
-        assert baseline_record.FEWEST == MIN_SEEDS
 
 
 class TestNothingIsLost:
@@ -279,8 +283,9 @@ class TestRefused:
         assert trainings.seen.total() == 0
 
     def test_four_seeds(self, record, trainings):
-        assert record(TOY, seeds=4)[0] == 2
+        assert record(TOY, seeds=MIN_SEEDS - 1)[0] == 2
         assert trainings.seen.total() == 0
+        assert baseline_record.FEWEST == MIN_SEEDS
 
     def test_uncommitted_changes(self, record, place, trainings):
         (place / "mine.py").write_text("x = 1\n")
