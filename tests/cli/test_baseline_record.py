@@ -318,14 +318,12 @@ class TestRefused:
         trainings.shaken = {3: 0.5, 6: 0.4}
         before = stored(place)
         code, _, err = record(TOY, seeds=16)
-
         assert code == 2
         assert "unstable seeds, 2 of 16: seed 6: " in err
         assert before == stored(place)
 
     def test_a_fault_that_survives(self, record, place, trainings):
         code, _, err = record(TOY, "--fault", "mine:harmless")
-
         assert code == 2
         assert "the standing fault harmless survives" in err
         assert not (place / "baselines").exists()
@@ -333,7 +331,6 @@ class TestRefused:
 
     def test_a_fault_that_is_seen(self, record, place, trainings, monkeypatch):
         monkeypatch.setitem(standing.STANDING, TOY, (standing.named_fault(TOY, "mine:harmful"),))
-
         code, out, _ = record(TOY)
 
         assert code == 0

@@ -70,7 +70,7 @@ def test_every_fault_can_be_planted_in_two_systems_at_least():
         assert sum(variant in variants_of(system) for system in SYSTEMS) >= 2
 
 
-@pytest.mark.parametrize("system", ["adaptive_sasrec", "comirec"])
+@pytest.mark.parametrize("system", [pytest.param("adaptive_sasrec", marks=pytest.mark.slow), "comirec"])
 def test_what_only_some_systems_can_show(system):
     """Losses and layers that couple rows, tables that are treated apart."""
     chosen = [variant for variant in variants_of(system) if variant.systems]
