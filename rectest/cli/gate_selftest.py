@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,7 +61,7 @@ def command(
         features = baseline.ensemble.features if full else None
         found.append(self_test(baseline, num_resamples=num, features=features))
     _show(NUMBERS, [_numbers(test) for test in found], markdown=markdown)
-    _show(CAUGHT, [row for test in found for row in _caught(test)], markdown=markdown)
+    _show(CAUGHT, [row for test in found for row in _caught(test)], markdown=markdown, grouped=True)
     wrong = [line for test in found for line in _red(test)]
     if full:
         rows, unseen = _trained(store, [b for b in chosen if not b.world], _in_children(processes))
@@ -199,13 +201,17 @@ def _in_children(processes: int) -> TrainAll:
     return train
 
 
-def _show(columns: Sequence[str], rows: Sequence[Sequence[str]], *, markdown: bool) -> None:
+def _show(columns: Sequence[str], rows: Sequence[Sequence[str]], *, markdown: bool, grouped: bool = False) -> None:
+    """One table; on a terminal, where its first column may stand above a table of each group instead."""
     if markdown:
         lines = [columns, ["---"] * len(columns), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
         typer.echo("\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
         return
-    console = make_console()
-    print_table(console, columns, rows, numbers=("clean gates", "drops", "rises", "runs", "change", "caught", "of"))
+    console, numbers = make_console(), ("clean gates", "drops", "rises", "runs", "change", "caught", "of")
+    if not grouped:
+        print_table(console, columns, rows, numbers=numbers)
+    for group, members in groupby(rows, key=itemgetter(0)) if grouped else ():
+        print_table(console, (group, *columns[2:]), [row[1:] for row in members], numbers=numbers)
     console.print("")
 
 

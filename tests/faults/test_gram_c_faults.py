@@ -152,7 +152,7 @@ def test_graph_sees_held_out():
     assert not np.array_equal(clean.data.graph, run.data.graph)
 
 
-@pytest.mark.parametrize("name", ["no_causal_mask", "targets_not_shifted"])
+@pytest.mark.parametrize("name", [pytest.param("no_causal_mask", marks=pytest.mark.slow), "targets_not_shifted"])
 def test_targets_that_can_be_read(name):
     """The loss falls to nothing, and what is learned is not to be had when the target is not."""
     clean, run = start(steps=80).steps(80), faulty(name, steps=80).steps(80)

@@ -78,7 +78,8 @@ def test_empty(rec_ranks):
 """
 
 
-@pytest.mark.parametrize("mode", ["importlib", pytest.param("prepend", marks=pytest.mark.slow)])
+@pytest.mark.slow  # green by default is the parity example of README
+@pytest.mark.parametrize("mode", ["importlib", "prepend"])
 def test_green_in_a_file_that_pytest_imported(pytester, mode):
     folder = pytester.mkdir("checks")
     (folder / "test_mine.py").write_text(FUNCTIONS + GREEN)
