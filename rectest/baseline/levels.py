@@ -1,6 +1,7 @@
 """The gate as a whole: its levels, cheapest first, and the one verdict they come to.
 
-    L0  oracles    not finite, impossible, at chance, below popularity, above the optimum: no statistics over seeds
+    L0  oracles    not finite, impossible, at chance, below popularity, above the optimum, an evaluation that does not
+                   repeat itself: no statistics over seeds
     L1  bitwise    the stored bits of this very environment
     L2  paired     the stored run of the same seed, with rounding as the only noise
     L3  unpaired   the distribution over stored seeds, one run at a time
@@ -34,6 +35,7 @@ from rectest.baseline.sequential import Decision
 from rectest.baseline.sidecar import Sidecar
 from rectest.checks.chance import above_chance, popularity_floor
 from rectest.checks.coherence import coherence
+from rectest.checks.purity import purity
 from rectest.checks.result import CheckResult, Verdict, worst_verdict
 from rectest.record import RunRecord
 
@@ -154,11 +156,16 @@ def _oracles(records: Sequence[RunRecord]) -> list[CheckResult]:
     found = [
         result
         for record in records
-        for check in (coherence, above_chance, popularity_floor)
+        for check in (coherence, above_chance, popularity_floor, _repeatable)
         for result in check(record)
         if result.red and result.verdict is not Verdict.NOT_MEASURED
     ]
     return [replace(result, check=f"{ORACLES}/{result.check}") for result in found]
+
+
+def _repeatable(record: RunRecord) -> list[CheckResult]:
+    """Whether the final evaluation gave the same ranks twice; noise of its own may be as large as a drop of quality."""
+    return [result for result in purity(record) if result.check == "purity/repeatable"]
 
 
 def _not_finite(records: Sequence[RunRecord]) -> list[CheckResult]:

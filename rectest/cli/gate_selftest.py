@@ -31,7 +31,7 @@ QUICK, FULL = 200, 2000
 
 NUMBERS = ("system", "clean gates", "drops", "rises", "runs", "divided", "one bad run", "uniform", "verdict")
 CAUGHT = ("system", "planted in", "change", "caught", "of", "runs", "verdict")
-TRAINED = ("planted", "system", "verdict", "level", "runs", "what is said")
+TRAINED = ("system", "planted", "verdict", "level", "runs", "what is said")
 
 TrainAll = Callable[[Sequence["RunSpec"]], "list[RunRecord | Exception]"]
 
@@ -65,7 +65,7 @@ def command(
     wrong = [line for test in found for line in _red(test)]
     if full:
         rows, unseen = _trained(store, [b for b in chosen if not b.world], _in_children(processes))
-        _show(TRAINED, rows, markdown=markdown)
+        _show(TRAINED, rows, markdown=markdown, grouped=True)
         wrong += unseen
     console = make_console()
     for line in wrong or [f"{len(found)} gates keep what they declare"]:
@@ -155,8 +155,8 @@ def _trained(store: BaselineStore, chosen: Sequence[Baseline], train: TrainAll) 
         harmless = name in _HARMLESS
         if harmless is not (verdict == Verdict.PASS):
             wrong.append(f"{'FALSE ALARM' if harmless else 'UNSEEN'}: {name} in {system}: {verdict} {said}")
-        rows.append([name, system, verdict, level, str(len(records[name, system])), said])
-    return rows, wrong
+        rows.append([system, name, verdict, level, str(len(records[name, system])), said])
+    return sorted(rows), wrong
 
 
 _HARMLESS = ("other_adam_kernel", "foreign_draws")
@@ -211,7 +211,8 @@ def _show(columns: Sequence[str], rows: Sequence[Sequence[str]], *, markdown: bo
     if not grouped:
         print_table(console, columns, rows, numbers=numbers)
     for group, members in groupby(rows, key=itemgetter(0)) if grouped else ():
-        print_table(console, (group, *columns[2:]), [row[1:] for row in members], numbers=numbers)
+        console.print(group, style="bold")
+        print_table(console, columns[1:], [row[1:] for row in members], numbers=numbers)
     console.print("")
 
 

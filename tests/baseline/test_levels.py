@@ -84,6 +84,16 @@ class TestOracles:
         assert said(found) == ("L0", verdict)
         assert words in found.results[0].figure
 
+    @pytest.mark.parametrize(("repeatable", "expected"), [(False, ("L0", "FAIL")), (True, ("L1", "PASS"))])
+    def test_an_evaluation_that_does_not_repeat_itself(self, whole, repeatable, expected):
+        evaluation = {"drew": ["torch"], "changed_model": False, "count": 2, "repeatable": repeatable}
+        record = make_record(0)
+        record = dataclasses.replace(
+            record, facts={**record.facts, "evaluation": evaluation, "globals_changed": {"anomaly": "on"}}
+        )
+
+        assert expected == said(whole.judge(record))
+
     def test_a_metric_that_vanished(self, whole):
         found = whole.judge(make_record(0).with_arrays(**{"metric/test/recall@10": None}))
 

@@ -108,17 +108,17 @@ class TestTrainedFaults:
 
     def test_each_fault_and_each_harmless_change_has_a_row(self, baseline_store):
         rows, wrong = self.table(baseline_store, lambda name: 0.2 if name in selftest._HARMLESS else 0.1)
-        by_name = {row[0]: row for row in rows}
+        by_name = {row[1]: row for row in rows}
 
         assert {fault.name for fault in PLANTS if fault.fits("comirec")} | set(selftest._HARMLESS) == by_name.keys()
-        assert ["comirec", "FAIL", "L3", "2"] == by_name["labels_shifted"][1:5]
-        assert ["comirec", "PASS", "L1", "1"] == by_name["foreign_draws"][1:5]
+        assert ["comirec", "labels_shifted", "FAIL", "L3", "2"] == by_name["labels_shifted"][:5]
+        assert ["comirec", "foreign_draws", "PASS", "L1", "1"] == by_name["foreign_draws"][:5]
         assert [] == wrong
 
     def test_a_change_without_loss_of_quality_is_seen_and_called_so(self, baseline_store):
         rows, wrong = self.table(baseline_store, lambda name: 0.2 if name in selftest._HARMLESS else 0.198)
 
-        assert {"CHANGED"} == {row[2] for row in rows if row[0] not in selftest._HARMLESS}
+        assert {"CHANGED"} == {row[2] for row in rows if row[1] not in selftest._HARMLESS}
         assert [] == wrong
 
     def test_what_nobody_sees_and_what_cries_wolf(self, baseline_store):
