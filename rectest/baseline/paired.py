@@ -44,8 +44,8 @@ MISS = 1e-3
 
 ENVELOPE_FACTOR = 10.0
 LEAST_ENVELOPE = 1e-4
-"""Relative to the loss. Ten times the largest of 16 twins alone still alarmed on 2 % of clean pairs of a small
-transformer; with this floor on none of 96."""
+"""Relative to the loss. Of the 80 stored twins of five systems 2 lie beyond what their 15 fellows allow, at most one of
+a system, which a test counts again: therefore one pair beyond is not a change yet."""
 
 INIT_TOLERANCE = 1e-4
 """Relative difference of initial values that rounding, or another library's initialiser formula, stays far below, and

@@ -1,12 +1,15 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from fixtures.baselines import make_record, make_records, make_twins
 from fixtures.gate import recorded
-from rectest.baseline.first_gradients import moved_gradient
+from rectest.baseline.first_gradients import LEAST_ENVELOPE, SMALLEST, moved_gradient
 from rectest.baseline.levels import Level
-from rectest.baseline.paired import PairingState, judge_pair
+from rectest.baseline.paired import PairingState, judge_pair, prefix_of
 from rectest.baseline.sidecar import Sidecar, build_sidecar
+from rectest.baseline.store import BaselineStore
 from rectest.checks.result import Verdict
 
 KEY = "grad/item.weight"
@@ -93,3 +96,30 @@ def test_fewer_users_than_stored_are_no_rounding(stored):
 
     assert pairing.state is PairingState.OTHER_PROTOCOL
     assert pairing.figure == "999 users of test are scored, stored 1000"
+
+
+@pytest.mark.parametrize("system", ["adaptive_sasrec", "comirec", "gear", "gram_c", "ur4rec"])
+class TestStoredTwins:
+    """The calibration of both envelopes, on what this repository stores."""
+
+    @pytest.fixture
+    def bulk(self, system):
+        store = BaselineStore(Path(__file__).parents[2] / "baselines")
+        return store.sidecar(store.load(system, "cpu"))
+
+    def test_rounding_uses_less_than_a_hundredth_of_the_least_envelope_of_gradients(self, bulk):
+        norms, twins = bulk["gradient/norm"], bulk["gradient/twin"]
+        least = LEAST_ENVELOPE * norms + SMALLEST * np.linalg.norm(norms, axis=1, keepdims=True)
+
+        assert (np.abs(twins - norms) < 0.01 * least).all()
+
+    def test_at_most_one_twin_of_a_system_leaves_the_prefix_that_the_others_allow(self, bulk):
+        beyond = []
+        for seed in bulk["seeds"]:
+            others = bulk["seeds"] != seed
+            kept = {**bulk.arrays, "prefix/twin": np.where(others[:, None], bulk["prefix/twin"], bulk["prefix/loss"])}
+            losses = bulk["prefix/twin"][~others][0]
+            twin = make_record(int(seed)).with_arrays(loss__total=losses[np.isfinite(losses)])
+            beyond.append(prefix_of(twin, Sidecar(arrays=kept)).first_outside is not None)
+
+        assert sum(beyond) <= 1
