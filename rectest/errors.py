@@ -20,9 +20,11 @@ __all__ = [
     "NoBaseline",
     "RecordError",
     "RectestError",
+    "TapeError",
     "TrainingError",
     "UnknownNameError",
     "UpdateRefused",
+    "WatchError",
     "WorldError",
 ]
 
@@ -91,6 +93,19 @@ class RecordError(RectestError):
         self.problem = problem
         self.path = None if path is None else Path(path)
         super().__init__(problem if path is None else f"{path}: {problem}")
+
+
+class TapeError(RectestError):
+    """The tape of a watched run that is missing, damaged, or of another version."""
+
+    def __init__(self, path: str | Path, problem: str) -> None:
+        self.path = Path(path)
+        self.problem = problem
+        super().__init__(f"{path} {problem}")
+
+
+class WatchError(RectestError):
+    """A command that could not be watched: it was not found, never started, hung, or recorded nothing."""
 
 
 class TrainingError(RectestError):

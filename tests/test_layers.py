@@ -25,6 +25,7 @@ INTERNAL: dict[str, set[str]] = {
     "faults": CORE | {"data", "metrics", "record", "seeding", "systems", "training", "checks"},
     "report": CORE | {"record", "environment", "checks", "baseline"},
     "parity": CORE | {"environment", "record", "checks", "training"},
+    "divergence": CORE | {"environment", "record"},
     "__main__": {"cli"},
     "claims": CORE
     | {"seeding", "environment", "data", "metrics", "record", "systems", "training", "checks", "baseline", "faults"},
@@ -45,6 +46,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "faults": {"numpy", "torch"},
     "report": {"jinja2", "matplotlib"},
     "parity": set(),
+    "divergence": {"numpy", "torch", "xxhash"},
     "__main__": set(),
     "claims": {"numpy", "scipy", "torch"},
     "plugin": {"pytest", "filelock"},
@@ -69,6 +71,8 @@ def imports_of(path: Path) -> list[tuple[str, bool, int]]:
                 found.extend((alias.name, top, child.lineno) for alias in child.names)
             elif isinstance(child, ast.ImportFrom):
                 module = child.module or ""
+                if child.level:
+                    module = ".".join(["rectest", *path.relative_to(ROOT).parts[: -child.level], module]).rstrip(".")
                 names = [f"{module}.{alias.name}" for alias in child.names] if module == "rectest" else [module]
                 found.extend((name, top, child.lineno) for name in names)
             visit(child, top=top and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda))
@@ -96,6 +100,8 @@ def violations(path: Path) -> list[str]:
             problems.append(f"{where}, not in the list of {package}")
         elif top and root in LAZY_ONLY:
             problems.append(f"{where} at import time; only lazily")
+        elif top and package == "divergence":
+            problems.append(f"{where} at import time; it starts before the watched script has imported anything")
         elif top and package == "claims" and root == "torch":
             problems.append(f"{where} at import time; claims are listed without it")
         elif top and package == "plugin" and root in HEAVY_FOR_PLUGIN:
