@@ -18,6 +18,7 @@ import pytest
 from rectest.plugin.collect import GATE_NOTE, attach, attach_gate, attach_note
 from rectest.plugin.exit_status import refuse_reruns
 from rectest.plugin.train import Trainer, one_message
+from rectest.plugin.why import why_red
 
 if TYPE_CHECKING:
     from rectest.baseline.gating import Judged
@@ -57,9 +58,9 @@ def require_green(
         attach(item, result)
     if not results:
         pytest.fail("NOT MEASURED: no result at all came out of this check", pytrace=False)
-    failed = [render(result) for result in results if red(result)]
+    failed = [result for result in results if red(result)]
     if failed:
-        pytest.fail("\n\n".join(failed), pytrace=False)
+        pytest.fail("\n\n".join([*map(render, failed), *why_red(item, failed)]), pytrace=False)
 
 
 def _owned(subject: str, of: str) -> str:

@@ -52,6 +52,8 @@ class Options:
     """Whether the gate trains fresh seeds, at a tenth of the false-alarm rate."""
 
     allow_no_gpu: bool
+    why: bool
+    """Whether two runs that part are trained once more, watched, so that the line is named."""
 
     @classmethod
     def of(cls, config: pytest.Config) -> Options:
@@ -79,6 +81,7 @@ class Options:
             new_anchor=given("rectest_new_anchor"),
             nightly=given("rectest_nightly"),
             allow_no_gpu=given("rectest_allow_no_gpu"),
+            why=not given("rectest_no_why"),
         )
 
 
@@ -180,6 +183,12 @@ def add_options(parser: pytest.Parser) -> None:
         dest="rectest_allow_no_gpu",
         action="store_true",
         help="let a run whose gpu tests were all skipped for want of a GPU exit 0",
+    )
+    add(
+        "--rectest-no-why",
+        dest="rectest_no_why",
+        action="store_true",
+        help="where repeated runs differ, do not train them once more to name the line",
     )
     parser.addini("rectest_baseline_dir", "folder of the stored baselines (default: baselines)", type="string")
 

@@ -15,6 +15,7 @@ import pytest
 from rectest.plugin.collect import attach_note
 from rectest.plugin.options import Options
 from rectest.plugin.runcache import RunCache
+from rectest.plugin.why import note_trained
 
 if TYPE_CHECKING:
     from rectest.errors import ChildFailed
@@ -74,9 +75,10 @@ class Trainer:
         from rectest.errors import ChildFailed
 
         specs = [self.spec(target) for target in targets]
+        note_trained(self.item, self, specs)
         if not specs:
             pytest.fail("NOT MEASURED: rec_train.many was given nothing to train", pytrace=False)
-        cache = RunCache(folder=self.folder, how=self._how, progress=self.progress)
+        cache = RunCache(folder=self.folder, how=self.how, progress=self.progress)
         failure: ChildFailed | None = None
         try:
             records = cache.get_many(specs, processes=self.processes)
@@ -88,7 +90,8 @@ class Trainer:
             attach_note(self.item, "environment", records[0].environment.to_dict())
         return records
 
-    def _how(self, spec: RunSpec) -> Launch:
+    def how(self, spec: RunSpec) -> Launch:
+        """How to launch a child for `spec`; a repetition has another hash seed."""
         from rectest.training.launch import Launch
 
         return Launch(

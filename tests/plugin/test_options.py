@@ -44,6 +44,7 @@ def test_defaults(options, pytester):
         new_anchor=False,
         nightly=False,
         allow_no_gpu=False,
+        why=True,
     )
 
 
@@ -53,7 +54,7 @@ def test_every_option_arrives(options, pytester, monkeypatch):
     values = ("--rectest-world=tiny", "--rectest-device=cuda:1", "--rectest-deadline=1.5", "--rectest-reason=a b")
     numbers = ("--rectest-processes=3", "--rectest-seeds=9", "--rectest-gate-seeds=4", "--rectest-allow-no-gpu")
     paths = ("--rectest-candidates=c", "--rectest-json=out/r.json", "--rectest-html=r.html", "--rectest-markdown=r.md")
-    switches = ("--rectest-allow-dirty", "--rectest-new-anchor", "--rectest-nightly")
+    switches = ("--rectest-allow-dirty", "--rectest-new-anchor", "--rectest-nightly", "--rectest-no-why")
     obtained = options(*values, *numbers, "--rectest-update", *paths, *switches)
 
     assert obtained == Options(
@@ -74,6 +75,7 @@ def test_every_option_arrives(options, pytester, monkeypatch):
         new_anchor=True,
         nightly=True,
         allow_no_gpu=True,
+        why=False,
     )
 
 
