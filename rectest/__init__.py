@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rectest.checks.result import CheckResult as CheckResult
     from rectest.checks.result import Verdict as Verdict
+    from rectest.divergence.recording import capture as capture
+    from rectest.divergence.recording import why as why
     from rectest.environment import Environment as Environment
     from rectest.errors import RectestError as RectestError
     from rectest.metrics.measure import Measure as Measure
@@ -39,7 +41,9 @@ _HOMES = {
     "System": "rectest.systems.protocol",
     "Verdict": "rectest.checks.result",
     "assert_gradient_parity": "rectest.parity",
+    "capture": "rectest.divergence.recording",
     "deterministic": "rectest.training.determinism",
+    "why": "rectest.divergence.recording",
 }
 
 __all__ = [
@@ -56,7 +60,9 @@ __all__ = [
     "Verdict",
     "__version__",
     "assert_gradient_parity",
+    "capture",
     "deterministic",
+    "why",
 ]
 
 

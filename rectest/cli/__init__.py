@@ -22,7 +22,7 @@ __all__ = ["GROUPS", "build_app", "main"]
 GROUPS: tuple[str, ...] = ("baseline", "checkpoint", "data", "faults", "gate", "study")
 """Command groups in the order of the help text; ``baseline`` is ``rectest.cli.baseline:app``."""
 
-COMMANDS: tuple[str, ...] = ("attribute", "compare", "parity", "report", "reports", "train")
+COMMANDS: tuple[str, ...] = ("attribute", "compare", "parity", "report", "reports", "train", "why")
 """Single commands; ``train`` is ``rectest.cli.train:command``."""
 
 
@@ -55,7 +55,8 @@ def build_app() -> typer.Typer:
     app.callback()(_root)
     app.command("version")(_version)
     for name in COMMANDS:
-        app.command(name)(import_module(f"rectest.cli.{name}").command)
+        module = import_module(f"rectest.cli.{name}")
+        app.command(name, **getattr(module, "SETTINGS", {}))(module.command)
     for name in GROUPS:
         app.add_typer(import_module(f"rectest.cli.{name}").app, name=name)
     return app

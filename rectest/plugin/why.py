@@ -30,13 +30,13 @@ __all__ = ["EXPLAINED", "note_trained", "why_red"]
 EXPLAINED = ("reproducible", "hash_sweep")
 """Families of checks whose red means that two runs of one spec parted."""
 
-_TRAINED = pytest.StashKey["list[tuple[Trainer, RunSpec]]"]()
+_TRAINED = pytest.StashKey["Sequence[tuple[Trainer, RunSpec]]"]()
 
 
 def note_trained(item: pytest.Item | None, trainer: Trainer, specs: Sequence[RunSpec]) -> None:
     """Remember what a test trained, so that it can be trained again under watch."""
     if item is not None:
-        item.stash.setdefault(_TRAINED, []).extend((trainer, spec) for spec in specs)
+        item.stash[_TRAINED] = [*item.stash.get(_TRAINED, ()), *((trainer, spec) for spec in specs)]
 
 
 def why_red(item: pytest.Item, red: Sequence[CheckResult]) -> list[str]:
@@ -49,7 +49,7 @@ def why_red(item: pytest.Item, red: Sequence[CheckResult]) -> list[str]:
     if not Options.of(item.config).why:
         return []
     subjects = {part for result in red for part in (result.subject, result.subject.partition("/")[0])}
-    pairs = list(_pairs(item.stash.get(_TRAINED, [])))
+    pairs = list(_pairs(item.stash.get(_TRAINED, ())))
     named = [pair for pair in pairs if pair[1].system in subjects]
     return [_explain(item, *pair) for pair in named or pairs]
 
@@ -74,7 +74,7 @@ def _explain(item: pytest.Item, trainer: Trainer, first: RunSpec, second: RunSpe
     folder = Path(tempfile.mkdtemp(prefix="why-", dir=trainer.folder))
     try:
         runs = [_watched(item, trainer, spec, folder / name) for spec, name in ((first, "1"), (second, "2"))]
-        lines = answer(compare_runs(*runs), root=item.config.rootpath)
+        lines = answer(compare_runs(*runs), roots=[item.config.rootpath])
     except RectestError as e:
         lines = [f"COULD NOT TELL: {e}"]
     finally:

@@ -21,7 +21,7 @@ run_recbole(
         "show_progress": False,
         "loss_type": "BPR",  # with negatives, one a positive
         "epochs": 2,
-        "user_inter_num_interval": "[20,40]",
+        "user_inter_num_interval": "[20,30]",
         "MAX_ITEM_LIST_LENGTH": 20,
         "hidden_size": 32,
         "inner_size": 64,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -73,6 +74,10 @@ class Drawn:
     count: int = 0
 
 
+class _Busy(threading.local):
+    depth = 0
+
+
 class Session:
     """Records one process. Hooks and wrappers talk to it; it talks to the writer."""
 
@@ -87,10 +92,23 @@ class Session:
         """Whether a training forward has been seen; before it the phase is ``setup``."""
         self.forwarded = False
         """Whether any root module has been called."""
-        self.busy = 0
-        """Above zero while the recording itself computes: wrappers pass through and note nothing."""
+        self.updating = False
+        """Whether an optimizer is at work, which it is without gradients."""
+        self._busy = _Busy()
+        self.before_flush: list[Callable[[], None]] = []
+        """Called before anything is written: what waits for a device fills its reserved places."""
+        self._failures: set[str] = set()
         self._writer: Writer | None = None
         self._drawn: dict[tuple[str, str, str], Drawn] = {}
+
+    @property
+    def busy(self) -> int:
+        """Above zero while the recording itself computes in this thread: wrappers pass through and note nothing."""
+        return self._busy.depth
+
+    @busy.setter
+    def busy(self, depth: int) -> None:
+        self._busy.depth = depth
 
     @property
     def writer(self) -> Writer:
@@ -104,7 +122,8 @@ class Session:
         """``setup``, ``train`` or ``eval``, as far as it can be told between two module calls."""
         torch = sys.modules.get("torch")
         if self.forwarded and torch is not None and not torch.is_grad_enabled():
-            return "eval"
+            in_backward = torch._C._current_graph_task_id() >= 0
+            return "train" if self.updating or in_backward else "eval"
         return "train" if self.trained else "setup"
 
     @contextmanager
@@ -176,15 +195,35 @@ class Session:
             info = {"generator": generator, "count": block.count, "state": block.state}
             self.writer.add(self.step, phase, "draw", name, block.digest.hexdigest(), site, info)
 
+    def failed(self, where: str, error: BaseException) -> None:
+        """Note once for each place that the recording itself failed there; the script goes on."""
+        if where in self._failures:
+            return
+        self._failures.add(where)
+        text = f"{where}: {type(error).__name__}: {error}"[:500]
+        self.event("environment", "capture", info={"capture_error": text})
+
+    def flush(self) -> None:
+        """Hand everything to the operating system; reserved places that nobody has filled by now are left out."""
+        self.write_draws()
+        self._settle()
+        self.writer.flush()
+
     def next_step(self) -> None:
         """An optimizer step is over: write everything, and end the process if it was asked to."""
-        self.write_draws()
-        self.writer.flush()
+        self.flush()
         self.step += 1
         if self.config.stop_after and self.step > self.config.stop_after:
             self.close("stopped")
             sys.stdout.flush()
             os._exit(0)
+
+    def _settle(self) -> None:
+        for action in self.before_flush:
+            try:
+                action()
+            except Exception as e:
+                self.failed("reading a device", e)
 
     def start(self) -> None:
         """Make this the recording of the process."""
@@ -201,6 +240,7 @@ class Session:
         global _active
         if self._drawn:
             self.write_draws()
+        self._settle()
         if self._writer is not None:
             self._writer.close(end)
         self.patches.undo()

@@ -1,8 +1,8 @@
 """Call sites: which line of the user's code asked for a random number, a listing, a file.
 
-The site is the nearest frame that is not the standard library, torch, NumPy or this package: that a DataLoader's
-sampler drew is no news, the loop that iterates it is. Paths are relative to the working directory, so that copies of
-one project give equal sites.
+The site is the nearest frame that is not the standard library, this package, torch, NumPy or their kin: that a
+DataLoader's sampler drew is no news, the loop that iterates it is. Paths are relative to the working directory, so that
+copies of one project give equal sites.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ __all__ = ["call_site", "set_root", "shown_path"]
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _STDLIB = tuple({os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")})
 _PACKAGES = tuple(f"{os.sep}{place}{os.sep}" for place in ("site-packages", "dist-packages"))
-_INTERNAL = ("torch", "numpy")
+_INTERNAL = ("torch", "numpy", "scipy", "sklearn", "pandas")
 _root = ""
 _known: dict[str, str | None] = {}
 
 
 def set_root(root: str) -> None:
-    """Paths under `root` (the working directory) are shown relative to it."""
+    """Paths under `root` (the working directory) are shown relative to it; without one all are absolute."""
     global _root
-    _root = os.path.join(os.path.realpath(root), "")
+    _root = os.path.join(os.path.realpath(root), "") if root else ""
     _known.clear()
 
 

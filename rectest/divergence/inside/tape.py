@@ -42,13 +42,14 @@ KINDS = {
     "gradient": "gradients as the optimizer sees them",
     "optimizer": "optimizer state and settings after its step",
     "parameter": "parameters after the optimizer's step",
+    "weights": "parameters of a root module before its first training forward of a later step",
     "rng": "the state of a global generator after the optimizer's step (name: generator)",
     "sketch": "a few values of every parameter, to say how far apart two runs are (info.values: floats)",
     "output": "how much had been printed (info.bytes)",
 }
 """Every kind of event. The digest is 32 hex digits or empty; ``site`` is ``path:line:function`` or empty."""
 
-TABLES = ("init", "local_gradient", "gradient", "optimizer", "parameter")
+TABLES = ("init", "local_gradient", "gradient", "optimizer", "parameter", "weights")
 """Kinds whose digest stands for many tensors: ``info.each`` is 16 hex digits a tensor, run together; ``info.names``
 their names, given when they are new for this kind and name and left out while they stay the same."""
 
@@ -75,6 +76,11 @@ class Writer:
             return path
         msg = f"{folder} holds thousands of tapes of {process!r}; give an empty folder"
         raise FileExistsError(msg)
+
+    @property
+    def num_waiting(self) -> int:
+        """Events that are not written yet."""
+        return len(self._events)
 
     def add(
         self, step: int, phase: str, kind: str, name: str, digest: str, site: str, info: dict[str, Any] | None
