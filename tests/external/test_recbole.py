@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -45,8 +45,8 @@ class Plant:
     """The new line at which the difference enters."""
 
     stage: str
-    kinds: frozenset[str] = field(default_factory=lambda: frozenset({"generator"}))
-    """Kinds of cause that are right."""
+    kind: str = "generator"
+    """Kind of the cause."""
 
 
 PLANTS = {
@@ -72,7 +72,7 @@ PLANTS = {
         },
         line="mp = np.array(list(set(tokens)))",
         stage="id_map",
-        kinds=frozenset({"hash_order"}),
+        kind="hash_order",
     ),
     # the loader's generator is seeded by the operating system
     "shuffle": Plant(
@@ -80,7 +80,7 @@ PLANTS = {
         edits={'self.generator.manual_seed(config["seed"])': "self.generator.seed()"},
         line="self.generator.seed()",
         stage="batch",
-        kinds=frozenset({"seed"}),
+        kind="seed",
     ),
     # parameters are drawn from a generator that is seeded by the clock
     "init": Plant(
@@ -92,7 +92,7 @@ PLANTS = {
         },
         line="noise = torch.Generator().manual_seed(time.time_ns())",
         stage="init",
-        kinds=frozenset({"seed", "entropy"}),
+        kind="seed",
     ),
     # a dropout with noise of its own
     "dropout": Plant(
@@ -106,6 +106,7 @@ PLANTS = {
         },
         line="noise.seed()",
         stage="forward",
+        kind="seed",
     ),
     # the log shows as many random numbers as the clock says, drawn from the generator that dropout draws from
     "evaluation": Plant(
@@ -117,7 +118,7 @@ PLANTS = {
         },
         line="self.logger.info(torch.rand(1 + int(time() * 1e6) % 1000).mean())",
         stage="rng_evaluation",
-        kinds=frozenset({"extra_draws"}),
+        kind="extra_draws",
     ),
     # training starts from what the run before has left
     "resume": Plant(
@@ -132,16 +133,17 @@ PLANTS = {
         },
         line="checkpoint = torch.load(os.path.join(self.checkpoint_dir, kept))",
         stage="resume",
-        kinds=frozenset({"file"}),
+        kind="file",
     ),
 }
 
 
 @pytest.fixture(scope="module")
 def package() -> Path:
-    """RecBole as it is installed; a named interpreter that has none is an error, not a reason to skip."""
+    """RecBole as it is installed; an interpreter that was named and has none is an error, not a reason to skip."""
     code = "import importlib.util as u, os; print(os.path.dirname(u.find_spec('recbole').origin))"
-    done = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=False)
+    assert 0 == done.returncode, f"RECTEST_RECBOLE_PYTHON ({PYTHON}) has no RecBole: {done.stderr}"
     return Path(done.stdout.strip())
 
 
@@ -155,7 +157,7 @@ def planted(folder: Path, package: Path, plant: Plant) -> str:
         text = text.replace(old, new)
     file.write_text(text)
     number = 1 + [line.strip() for line in text.splitlines()].index(plant.line)
-    return f"{plant.file}:{number}:"
+    return f"{plant.file}:{number}"
 
 
 def why(folder: Path, *options: str, code: int) -> Details:
@@ -181,7 +183,7 @@ def test_a_framework_that_keeps_its_seeds_is_identical_and_unharmed(folder, pack
     details = why(folder, code=0)
 
     assert IDENTICAL == details.finding.verdict
-    assert 30 == min(details.finding.num_steps)
+    assert 18 == min(details.finding.num_steps)
     assert [SCRIPT.name] == [file.name for file in folder.iterdir()]
 
 
@@ -193,8 +195,7 @@ def test_each_planted_fault_is_located_to_its_line(folder, package, name):
     finding = why(folder, code=1).finding
 
     assert (DIVERGED, plant.stage) == (finding.verdict, finding.stage)
-    assert finding.causes[0].site.startswith(site)
-    assert finding.causes[0].kind in plant.kinds
+    assert (site, plant.kind) == (finding.causes[0].site.rpartition(":")[0], finding.causes[0].kind)
 
 
 @pytest.mark.parametrize("name", ["negatives"])
@@ -204,4 +205,4 @@ def test_a_fault_is_confirmed_by_holding_it_still(folder, package, name):
     details = why(folder, "--confirm", code=1)
 
     assert details.confirmed
-    assert [site] == [cause.site[: len(site)] for cause in details.finding.causes if cause.confirmed]
+    assert [site] == [cause.site.rpartition(":")[0] for cause in details.finding.causes if cause.confirmed]

@@ -142,6 +142,7 @@ def test_the_hashed_vocabulary_renames_items_and_nothing_else() -> None:
     assert good.items.raws == tiny_world().items.raws
 
 
+@pytest.mark.slow
 def test_the_hashed_vocabulary_depends_on_the_hash_seed() -> None:
     program = (
         "import sys; from rectest.data.worlds import load_world; from rectest.seeding import SeedPlan\n"

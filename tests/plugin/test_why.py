@@ -48,7 +48,9 @@ def test_the_stray_line_stands_in_the_failure(pytester):
     result = pytester.runpytest_subprocess()
 
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*reproducible*", "*trained twice more, watched*", "*DIVERGED*", "*mine.py:10 in train*"])
+    result.stdout.fnmatch_lines(
+        ["*reproducible*", "*trained twice more, watched*", "*DIVERGED*", "*mine.py:10 in train*"]
+    )
 
 
 @pytest.mark.slow
