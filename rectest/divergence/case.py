@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 from rectest.divergence.align import Symptom
+from rectest.divergence.causes import entropy_before
 from rectest.divergence.finding import Cause
 from rectest.divergence.pairs import Pair
-from rectest.divergence.sources import Fault, faults
+from rectest.divergence.sources import VALUE, Fault, faults
 from rectest.divergence.tapes import Event, Run, Tape
 from rectest.divergence.upstream import Leftover
 
@@ -60,11 +62,25 @@ class Case:
     def faults(self) -> list[Fault]:
         """Generators of all processes that part before the symptom."""
         found = faults(*self.tapes, limits=self.limits, process=self.pair.process)
-        for process in sorted(self.first.tapes.keys() & self.second.tapes.keys() - {self.pair.process}):
-            tapes = self.first.tapes[process], self.second.tapes[process]
-            limits = _until(tapes[0], self.symptom), _until(tapes[1], self.symptom)
+        for process, tapes, limits in self.others():
             found += faults(*tapes, limits=limits, process=process, parents=self._parents(tapes))
         return found
+
+    def others(self) -> Iterator[tuple[str, tuple[Tape, Tape], tuple[int, int]]]:
+        """The other processes that both runs have, their tapes, and the places where these go beyond the symptom."""
+        for process in sorted(self.first.tapes.keys() & self.second.tapes.keys() - {self.pair.process}):
+            tapes = self.tapes_of(process)
+            yield process, tapes, (_until(tapes[0], self.symptom), _until(tapes[1], self.symptom))
+
+    def read_for(self, fault: Fault) -> Event | None:
+        """The clock or the entropy that the seed in a fault was made of, by its process or by who started that."""
+        tape = self.tapes_of(fault.process)[0]
+        read = entropy_before(tape, fault.place, fault.event.site)
+        parent = self.first.tapes.get(str(tape.header.get("parent", "")))
+        if read is not None or parent is None or fault.kind != VALUE:
+            return read
+        started = next((n for n, e in enumerate(parent.events) if (e.kind, e.name) == ("process", fault.process)), 0)
+        return entropy_before(parent, started, parent.events[started].site) if started else None
 
     def _parents(self, tapes: tuple[Tape, Tape]) -> tuple[Tape, Tape] | None:
         names = [str(tape.header.get("parent", "")) for tape in tapes]

@@ -68,12 +68,12 @@ def step_of(event: Event) -> int:
     return 0 if event.phase == "setup" else event.step
 
 
-def cause_of(fault: Fault, tapes: tuple[Tape, Tape], *, drawn_at: str, num_draws: int) -> Cause:
+def cause_of(fault: Fault, read: Event | None, *, drawn_at: str, num_draws: int) -> Cause:
     """The cause in a generator's fault.
 
     Args:
         fault: where its stream parts.
-        tapes: of the process, in both runs.
+        read: the clock or the entropy that a seed in it was made of; None if none is known.
         drawn_at: the line that draws from it.
         num_draws: how many numbers that line drew.
     """
@@ -81,14 +81,14 @@ def cause_of(fault: Fault, tapes: tuple[Tape, Tape], *, drawn_at: str, num_draws
     if fault.kind == EXTRA:
         return _extra(fault, name)
     seeding = fault.kind in (CREATED, ENTROPY, VALUE)
-    site = _seeded_at(fault, tapes[0]) if seeding and fault.event.site else drawn_at
+    site = _seeded_at(fault, read) if seeding and fault.event.site else drawn_at
     pin = f"site:{site}" if seeding and fault.event.site else ""
     if not pin and fault.kind in (UNSEEDED, ENTROPY, VALUE):
         pin = f"seed:{library}"
     kind = "seed" if fault.kind in (ENTROPY, VALUE) else "generator"
     return Cause(
         kind=kind,
-        what=_what(fault, name, library, tapes[0]),
+        what=_what(fault, name, library, read),
         site=site,
         drawn_at=drawn_at if drawn_at != site else "",
         num_draws=num_draws,
@@ -99,20 +99,18 @@ def cause_of(fault: Fault, tapes: tuple[Tape, Tape], *, drawn_at: str, num_draws
     )
 
 
-def _seeded_at(fault: Fault, tape: Tape) -> str:
+def _seeded_at(fault: Fault, read: Event | None) -> str:
     """The line where the seed's value enters: of the clock that was read for it, if a function was called with it."""
-    read = entropy_before(tape, fault.place, fault.event.site) if fault.kind == VALUE else None
-    return read.site if read is not None and read.site else fault.event.site
+    return read.site if fault.kind == VALUE and read is not None and read.site else fault.event.site
 
 
-def _what(fault: Fault, name: str, library: str, tape: Tape) -> str:
+def _what(fault: Fault, name: str, library: str, read: Event | None) -> str:
     if fault.kind == UNSEEDED:
         if fault.seeded_later:
             return f"{name} is drawn from before it is seeded (at {fault.seeded_later})"
         return f"{name} is never seeded: it starts from the operating system's entropy"
     if fault.kind == CREATED:
         return f"a {_OWN.get(library, library)} is made without a seed"
-    read = entropy_before(tape, fault.place, fault.event.site)
     source = f", read from {read.name}" if read else ""
     if fault.kind == ENTROPY:
         return f"{name} is reseeded from the operating system's entropy{source}"

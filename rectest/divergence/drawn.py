@@ -8,11 +8,12 @@ changed nothing there is an unlikely one.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from rectest.divergence import upstream
 from rectest.divergence.align import Symptom
 from rectest.divergence.case import ARITHMETIC, DATA, Case, Suspect
-from rectest.divergence.causes import cause_of, entropy_before, in_package, is_global, library_of, step_of
+from rectest.divergence.causes import cause_of, in_package, is_global, library_of, step_of
 from rectest.divergence.finding import Cause
 from rectest.divergence.sources import EXTRA, INTEGER_DRAWS, MOVED, POPULATION, SEEDING, Fault, Stream
 from rectest.divergence.tapes import Event, Tape
@@ -34,8 +35,8 @@ def generators(case: Case) -> Iterator[Suspect]:
         if _misses(symptom, fault):
             continue
         distance, use = _distance(case, symptom, fault.uses, fault.run, fault.process)
-        tapes = case.tapes_of(fault.process)
-        cause = cause_of(fault, tapes, drawn_at=use.site, num_draws=num_draws(tapes[fault.run], use))
+        num = num_draws(case.tapes_of(fault.process)[fault.run], use)
+        cause = cause_of(fault, case.read_for(fault), drawn_at=use.site, num_draws=num)
         yield Suspect(rank=_rank(case, symptom, fault, use, distance), cause=cause, fault=fault, at=use)
 
 
@@ -136,14 +137,25 @@ def entropy(case: Case) -> Iterator[Suspect]:
         early = any(event.phase == "train" and event.step < symptom.step for _, event in uses)
         value += 2.0 if early else 0.0
         rank = (10.6 if strong else 50.0) + value + _reach(symptom, value)
-        rank += 15.0 if strong and not own and value >= 2 else 0.0
+        in_setup = all(event.phase == "setup" for _, event in uses)
+        rank += 15.0 if strong and not own and (value >= 2 or in_setup) else 0.0
         yield Suspect(rank=rank, cause=entropy_cause(uses[0][1], len(uses)), at=uses[0][1])
+    yield from _entropy_elsewhere(case, symptom, seeds)
+
+
+def _entropy_elsewhere(case: Case, symptom: Symptom, known: set[str]) -> Iterator[Suspect]:
+    """Entropy that another process reads, such as a worker that makes batches."""
+    rank = 10.6 + (1.5 if symptom.kind in DATA else 25.0)
+    for process, tapes, limits in case.others():
+        events = [event for _, event, _ in upstream.differing(tapes, limits, "entropy")]
+        for event in {event.site: event for event in reversed(events)}.values():
+            if event.name.startswith(STRONG_ENTROPY) and event.site not in known and not in_package(event.site):
+                num = sum(e.site == event.site for e in events)
+                yield Suspect(rank=rank, cause=replace(entropy_cause(event, num), process=process), at=event)
 
 
 def _read_for(case: Case, fault: Fault) -> Event | None:
-    if fault.kind not in SEEDING:
-        return None
-    return entropy_before(case.tapes_of(fault.process)[0], fault.place, fault.event.site)
+    return case.read_for(fault) if fault.kind in SEEDING else None
 
 
 def entropy_cause(event: Event, count: int) -> Cause:

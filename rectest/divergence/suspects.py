@@ -137,8 +137,8 @@ def harmless(case: Case) -> tuple[Cause, ...]:
     for fault in case.faults:
         if fault.uses and fault.kind != POPULATION:
             use = fault.uses[0][1]
-            tapes = case.tapes_of(fault.process)
-            found.append(cause_of(fault, tapes, drawn_at=use.site, num_draws=num_draws(tapes[fault.run], use)))
+            num = num_draws(case.tapes_of(fault.process)[fault.run], use)
+            found.append(cause_of(fault, case.read_for(fault), drawn_at=use.site, num_draws=num))
     entropy = {(e.name, e.site): e for _, e, _ in upstream.differing(case.tapes, case.limits, "entropy")}
     found += [entropy_cause(event, 1) for event in entropy.values()]
     found += [cause for _, cause in upstream.orders(case.tapes, case.limits)]

@@ -14,6 +14,7 @@ from rectest.baseline import store as module
 from rectest.baseline.store import BaselineStore, StoredName
 from rectest.errors import CorruptBaseline
 
+TOY = StoredName(env_class="cpu", system="toy")
 WHOLE = {recall: make_whole_baseline(5, recall=recall) for recall in (0.2, 0.3)}
 
 

@@ -96,10 +96,11 @@ def note_file(path: Any, mode: str) -> None:
 
 
 def _audit(event: str, args: tuple[Any, ...]) -> None:
-    if event != "open":
+    if event not in ("open", "os.rename"):
         return
     try:
-        path, mode, flags = args
+        # whoever writes a file and then renames it (atomic saving) has written what it is renamed to
+        path, mode, flags = args if event == "open" else (args[1], "w", 0)
         if isinstance(path, str | bytes) and not os.fsdecode(path).endswith(_CODE):
             note_file(path, _letters(mode, flags or 0))
     except Exception:
@@ -118,7 +119,7 @@ def _note(session: Session, path: str, mode: str) -> None:
     if mode == "w":
         if (path, mode) not in _seen.files:
             _seen.files[path, mode] = (None, "")
-            session.event("file", shown_path(path), site=call_site(), info={"mode": "w"})
+            session.event("file", shown_path(path), site=call_site(own=True), info={"mode": "w"})
         return
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
@@ -131,7 +132,7 @@ def _note(session: Session, path: str, mode: str) -> None:
     _seen.files[path, mode] = (state, digest)
     if digest != known[1]:
         info = {"mode": "r", "size": status.st_size}
-        session.event("file", shown_path(path), digest, site=call_site(), info=info)
+        session.event("file", shown_path(path), digest, site=call_site(own=True), info=info)
 
 
 def _is_temporary(session: Session, path: str) -> bool:

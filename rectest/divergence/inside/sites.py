@@ -17,6 +17,7 @@ __all__ = ["call_site", "set_root", "shown_path"]
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _STDLIB = tuple({os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")})
 _PACKAGES = tuple(f"{os.sep}{place}{os.sep}" for place in ("site-packages", "dist-packages"))
+_SHOWN_PACKAGES = ("site-packages" + os.sep, "dist-packages" + os.sep)
 _INTERNAL = ("torch", "numpy", "scipy", "sklearn", "pandas")
 _root = ""
 _known: dict[str, str | None] = {}
@@ -29,12 +30,14 @@ def set_root(root: str) -> None:
     _known.clear()
 
 
-def call_site(skip: int = 1) -> str:
+def call_site(skip: int = 1, *, own: bool = False) -> str:
     """``path:line:function`` of the nearest frame of the user's code; empty when there is none.
 
     Args:
         skip: frames above this function's caller to leave out at once.
+        own: look through installed packages, too, as long as there is a frame outside of them.
     """
+    package = ""
     frame: Any = sys._getframe(skip + 1)
     while frame is not None:
         code = frame.f_code
@@ -42,9 +45,12 @@ def call_site(skip: int = 1) -> str:
         if path == "":
             path = _known[code.co_filename] = _judge(code.co_filename)
         if path is not None:
-            return f"{path}:{frame.f_lineno}:{code.co_name}"
+            site = f"{path}:{frame.f_lineno}:{code.co_name}"
+            if not own or not path.startswith(_SHOWN_PACKAGES):
+                return site
+            package = package or site
         frame = frame.f_back
-    return ""
+    return package
 
 
 def shown_path(filename: str) -> str:
