@@ -7,8 +7,10 @@ the answer says `rectest.divergence.answer`.
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 import traceback
 import zlib
 from collections.abc import Iterator, Sequence
@@ -108,7 +110,7 @@ def command(
     paths = tapes or []
     _check(words, paths, record=record, confirm=confirm)
     output = _Output(json_path=json_path, html=html, keep=keep)
-    with _expected_only(), _folder(keep) as out:
+    with _expected_only(), _orderly_end(), _folder(keep) as out:
         config = Config(tape="", watch=not fast, modules=not no_modules, sample=sample, stop_after=steps)
         plan = Plan(
             command=tuple(words or ()),
@@ -147,6 +149,8 @@ def _check(words: Sequence[str] | None, paths: Sequence[Path], *, record: Path |
         problem = f"a command to run stands after two dashes: rectest why -- {' '.join(map(str, paths))}"
     elif len(paths) == 1:
         problem = f"two tapes are compared, got only {paths[0]}"
+    elif twice := {str(path) for path in paths if [p.resolve() for p in paths].count(path.resolve()) > 1}:
+        problem = f"{min(twice)} is named twice, and a tape agrees with itself: name tapes of different runs"
     elif record is not None and record.exists():
         problem = f"{record} exists already; name a new tape, or remove it"
     if problem:
@@ -169,6 +173,25 @@ def _expected_only() -> Iterator[None]:
     except Exception:
         traceback.print_exc()
         raise typer.Exit(2) from None
+
+
+@contextmanager
+def _orderly_end() -> Iterator[None]:
+    """A polite kill, as of a batch system or a closed terminal, ends the watched run and removes its copies, too."""
+
+    def end(number: int, frame: Any) -> None:  # noqa: ARG001  the signature of handlers
+        raise SystemExit(128 + number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    is_main = threading.current_thread() is threading.main_thread()
+    taken = [number for number in numbers if is_main and signal.getsignal(number) == signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager

@@ -166,7 +166,7 @@ def _symptom(
     event = min((e for e in (first, second) if e is not None), key=lambda e: COMPUTATION.index(e.kind))
     # an argument that was computed from parameters: the script calls parts of its model one by one
     kind = "forward" if event.kind == "input" and event.info.get("grad") else event.kind
-    names, number, equal = _names(pair, step, event, first, second, evaluation=evaluation or kind != event.kind)
+    names, number, equal = _names(pair, step, event, first, second, places, evaluation=evaluation or kind != event.kind)
     name = f"{event.name}: {names[0]}" if names and event.kind in TABLES and event.kind != "init" else event.name
     if event.kind in ("init", "gradient", "local_gradient", "parameter", "weights") and names:
         name = names[0]
@@ -187,7 +187,14 @@ def _symptom(
 
 
 def _names(
-    pair: Pair, step: int, event: Event, first: Event | None, second: Event | None, *, evaluation: bool
+    pair: Pair,
+    step: int,
+    event: Event,
+    first: Event | None,
+    second: Event | None,
+    places: tuple[int, int],
+    *,
+    evaluation: bool,
 ) -> tuple[tuple[str, ...], int, tuple[str, ...]]:
     """What differs, out of how many, and which integer fields stay equal."""
     if event.kind in TABLES and first is not None and second is not None and first.kind == second.kind:
@@ -196,29 +203,37 @@ def _names(
         return tuple(name for name in names if one.get(name) != two.get(name)), len(names), ()
     if event.kind not in ("batch", "input") or evaluation:
         return (event.name,), 1, ()
-    return _fields(pair, step, event)
+    return _fields(pair, step, event, places)
 
 
-def _fields(pair: Pair, step: int, event: Event) -> tuple[tuple[str, ...], int, tuple[str, ...]]:
+def _fields(
+    pair: Pair, step: int, event: Event, places: tuple[int, int]
+) -> tuple[tuple[str, ...], int, tuple[str, ...]]:
     kinds = ("batch",) if event.kind == "batch" else ("batch", "input")
-    one, two = (_fed(tape, parts, step, event) for tape, parts in _sides(pair))
+    sides = zip(_sides(pair), places, strict=True)
+    one, two = (_fed(tape, parts, step, until=place) for (tape, parts), place in sides)
     compared = [(a, b) for a, b in zip(one, two, strict=False) if a.name == b.name and a.kind in kinds]
     unequal = dict.fromkeys(a.name for a, b in compared if differs(a, b))
     number = len({a.name for a, _ in compared if a.kind == event.kind})
-    equal = (a.name for a, _ in compared if a.name not in unequal and is_integer(a) and _changes(pair, a.kind, a.name))
+    # in the step's later calls, too: a model that is called for negatives first gets the examples in the second call
+    calls = [call for kind in kinds for call in zip(*pair.events(step, kind), strict=False)]
+    moved = {a.name for a, b in calls if a.name == b.name and differs(a, b)}
+    equal = (a.name for a, _ in compared if a.name not in moved and is_integer(a) and _changes(pair, a.kind, a.name))
     return tuple(unequal), number, tuple(dict.fromkeys(equal))
 
 
-def _fed(tape: Tape, parts: Parts, step: int, event: Event) -> list[Event]:
-    """What a step was fed until something is computed from the field: later arguments are computed from it."""
+def _fed(tape: Tape, parts: Parts, step: int, *, until: int) -> list[Event]:
+    """What a step was fed until something is computed from the field at `until`: what comes then is computed from it.
+
+    A place and not a name, because a pairwise loss calls the model twice and the same argument may differ the second
+    time only.
+    """
     found: list[Event] = []
-    seen = False
     for place in parts.training.get(step, ()):
         item = tape.events[place]
         if item.kind in ("batch", "input"):
             found.append(item)
-            seen = seen or (item.kind, item.name) == (event.kind, event.name)
-        elif seen:
+        elif place > until:
             break
     return found
 

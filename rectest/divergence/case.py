@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from rectest.divergence.align import Symptom
-from rectest.divergence.causes import entropy_before
+from rectest.divergence.causes import entropy_before, is_randomness
 from rectest.divergence.finding import Cause
 from rectest.divergence.pairs import Pair
 from rectest.divergence.sources import VALUE, Fault, faults
 from rectest.divergence.tapes import Event, Run, Tape
-from rectest.divergence.upstream import Leftover
+from rectest.divergence.upstream import Leftover, differing
 
 __all__ = ["ARITHMETIC", "DATA", "Case", "Suspect"]
 
@@ -76,11 +76,31 @@ class Case:
         """The clock or the entropy that the seed in a fault was made of, by its process or by who started that."""
         tape = self.tapes_of(fault.process)[0]
         read = entropy_before(tape, fault.place, fault.event.site)
-        parent = self.first.tapes.get(str(tape.header.get("parent", "")))
-        if read is not None or parent is None or fault.kind != VALUE:
+        if read is not None or fault.kind != VALUE:
             return read
+        first = self._first_of_row(fault)
+        read = entropy_before(tape, first, tape.events[first].site) if 0 <= first < fault.place else None
+        parent = self.first.tapes.get(str(tape.header.get("parent", "")))
+        if read is not None or parent is None:
+            return read or self._only_source(fault)
         started = next((n for n, e in enumerate(parent.events) if (e.kind, e.name) == ("process", fault.process)), 0)
         return entropy_before(parent, started, parent.events[started].site) if started else None
+
+    def _first_of_row(self, fault: Fault) -> int:
+        """Where the row of seeds begins that all have another value, up to that of a fault: they have one source."""
+        tapes = self.tapes_of(fault.process)
+        other = {place for place, _, _ in differing(tapes, (fault.place + 1, _NO_LIMIT), "seed")}
+        first = -1
+        for place, event in enumerate(tapes[0].events[: fault.place + 1]):
+            if event.kind == "seed" and event.info.get("value") is not None:
+                first = -1 if place not in other else place if first < 0 else first
+        return first
+
+    def _only_source(self, fault: Fault) -> Event | None:
+        """Randomness that the script's own lines read before a seed that nothing else explains, if in one line."""
+        limits = fault.place, _NO_LIMIT
+        read = [e for _, e, _ in differing(self.tapes_of(fault.process), limits, "entropy") if is_randomness(e)]
+        return read[-1] if len({event.site for event in read}) == 1 else None
 
     def _parents(self, tapes: tuple[Tape, Tape]) -> tuple[Tape, Tape] | None:
         names = [str(tape.header.get("parent", "")) for tape in tapes]

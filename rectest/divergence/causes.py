@@ -6,7 +6,16 @@ from rectest.divergence.finding import Cause
 from rectest.divergence.sources import CREATED, ENTROPY, EXTRA, GLOBAL, UNSEEDED, VALUE, Fault
 from rectest.divergence.tapes import Event, Tape
 
-__all__ = ["cause_of", "entropy_before", "function_of", "generator_text", "in_package", "step_of"]
+__all__ = [
+    "STRONG_ENTROPY",
+    "cause_of",
+    "entropy_before",
+    "function_of",
+    "generator_text",
+    "in_package",
+    "is_randomness",
+    "step_of",
+]
 
 _NAMES = {
     "random": "Python's global generator (random)",
@@ -25,6 +34,9 @@ _SEED_OWN = {
     "numpy": "seed it: numpy.random.default_rng(seed)",
     "torch": "seed it: torch.Generator().manual_seed(seed)",
 }
+STRONG_ENTROPY = ("os.urandom", "secrets", "random.SystemRandom")
+"""Randomness by its name; other entropy is a clock, an id or a uuid."""
+
 _SAME_CALL = 8
 """How many events before a seed are searched for the clock or the uuid that it was made of."""
 
@@ -184,6 +196,11 @@ def entropy_before(tape: Tape, place: int, site: str) -> Event | None:
 
 def _same_function(one: str, two: str) -> bool:
     return bool(one) and (one.partition(":")[0], function_of(one)) == (two.partition(":")[0], function_of(two))
+
+
+def is_randomness(event: Event) -> bool:
+    """Whether the script's own lines read randomness: a clock, an id or a uuid is rarely what training draws from."""
+    return event.name.startswith(STRONG_ENTROPY) and not in_package(event.site)
 
 
 def is_global(name: str) -> bool:

@@ -108,7 +108,9 @@ def _draws_ids(case: Case, top: Suspect | None) -> bool:
     if symptom is None or top is None or top.at is None or top.cause.kind not in ("generator", "seed", "entropy"):
         return False
     within = top.at.step == symptom.step and (top.at.phase != "setup" or _goes_on(case, top.at))
-    return within and top.at.kind == "draw" and top.at.name.rpartition(".")[2] in INTEGER_DRAWS
+    named = any(_NEGATIVE.search(function_of(site)) for site in (top.cause.site, top.cause.drawn_at))
+    whole = named or top.at.name.rpartition(".")[2] in INTEGER_DRAWS  # a log-uniform law is drawn by inversion
+    return within and top.at.kind == "draw" and whole
 
 
 def _goes_on(case: Case, draw: Event) -> bool:

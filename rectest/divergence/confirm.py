@@ -169,7 +169,7 @@ def confirm(
     Args:
         finding: where the runs part with nothing held still.
         rerun: makes fresh runs with these pins and compares them; a `RectestError` means that it could not.
-        show_again: the same for runs that need not go beyond a step; `rerun` by default.
+        show_again: the same for runs that need not go beyond a step, or must go to their end (0); `rerun` by default.
         limit: comparisons at most.
 
     Raises:
@@ -293,7 +293,9 @@ class _Search:
 
     def _comes_back(self, trial: Trial) -> bool:
         """Whether fresh runs without the new pin part again; else the difference may have stayed away by luck."""
-        found = self._compare(lambda: self._show_again(self._pins, max(1, self.current.step)))
+        # what a run leaves for the next one it may leave at its end: such runs must get there
+        step = 0 if any(cause.pin == "pristine" for cause in trial.tried) else max(1, self.current.step)
+        found = self._compare(lambda: self._show_again(self._pins, step))
         if found is None:
             return False
         if isinstance(found, str):

@@ -13,18 +13,23 @@ from dataclasses import replace
 from rectest.divergence import upstream
 from rectest.divergence.align import Symptom
 from rectest.divergence.case import ARITHMETIC, DATA, Case, Suspect
-from rectest.divergence.causes import cause_of, in_package, is_global, library_of, step_of
+from rectest.divergence.causes import (
+    STRONG_ENTROPY,
+    cause_of,
+    in_package,
+    is_global,
+    is_randomness,
+    library_of,
+    step_of,
+)
 from rectest.divergence.finding import Cause
 from rectest.divergence.sources import EXTRA, INTEGER_DRAWS, MOVED, POPULATION, SEEDING, Fault, Stream
 from rectest.divergence.tapes import Event, Tape
 
-__all__ = ["entropy", "entropy_cause", "generators", "num_draws", "unwatched"]
+__all__ = ["entropy", "entropy_cause", "generators", "is_package_name", "num_draws", "unwatched"]
 
 _SINGLE = ("random", "randint", "randrange", "uniform", "choice", "getrandbits", "gauss")
 """Draws of Python's generators that give one number."""
-
-STRONG_ENTROPY = ("os.urandom", "secrets", "random.SystemRandom")
-"""Randomness; a clock, a process id or a single uuid is rarely what training draws from."""
 
 
 def generators(case: Case) -> Iterator[Suspect]:
@@ -34,8 +39,11 @@ def generators(case: Case) -> Iterator[Suspect]:
             continue
         if _misses(symptom, fault):
             continue
+        tape = case.tapes_of(fault.process)[fault.run]
+        if is_package_name(fault, tape):
+            continue
         distance, use = _distance(case, symptom, fault.uses, fault.run, fault.process)
-        num = num_draws(case.tapes_of(fault.process)[fault.run], use)
+        num = num_draws(tape, use)
         cause = cause_of(fault, case.read_for(fault), drawn_at=use.site, num_draws=num)
         yield Suspect(rank=_rank(case, symptom, fault, use, distance), cause=cause, fault=fault, at=use)
 
@@ -118,6 +126,15 @@ def _is_a_name(fault: Fault, tape: Tape) -> bool:
     return fault.kind in SEEDING and sum(int(e.info.get("count", 0)) for e in same) <= 2
 
 
+def is_package_name(fault: Fault, tape: Tape) -> bool:
+    """Whether an installed package draws a name for itself, as it does in every run of every script that imports it.
+
+    SymPy, which torch imports, draws one at its import: named as a suspect, it would stand in half of all answers.
+    """
+    sites = [fault.event.site, *(event.site for _, event in fault.uses)]
+    return "@" in fault.generator and all(map(in_package, sites)) and _is_a_name(fault, tape)
+
+
 def entropy(case: Case) -> Iterator[Suspect]:
     symptom = case.symptom
     if symptom is None:
@@ -149,7 +166,7 @@ def _entropy_elsewhere(case: Case, symptom: Symptom, known: set[str]) -> Iterato
     for process, tapes, limits in case.others():
         events = [event for _, event, _ in upstream.differing(tapes, limits, "entropy")]
         for event in {event.site: event for event in reversed(events)}.values():
-            if event.name.startswith(STRONG_ENTROPY) and event.site not in known and not in_package(event.site):
+            if is_randomness(event) and event.site not in known:
                 num = sum(e.site == event.site for e in events)
                 yield Suspect(rank=rank, cause=replace(entropy_cause(event, num), process=process), at=event)
 

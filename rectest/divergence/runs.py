@@ -12,12 +12,14 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
+from rectest.divergence.inside.hashing import BORROWED
 from rectest.divergence.inside.session import Config
 from rectest.divergence.processes import Ended, run_watched
 from rectest.divergence.rewriting import rewrite_orders
-from rectest.divergence.workdir import MAX_BYTES, WorkingCopy, copy_tree, project_root
+from rectest.divergence.workdir import MAX_BYTES, WorkingCopy, copy_tree, mark_copies, project_root
 from rectest.errors import WatchError
 
 __all__ = ["STARTUP", "Recorded", "record", "record_many"]
@@ -105,6 +107,7 @@ def record_many(
             run_dir = original if in_place else out / f"run{number}.work" / original.name
             place = WorkingCopy(original=original, root=run_dir, cwd=run_dir / here.relative_to(original))
             if not in_place:
+                mark_copies(run_dir.parent)
                 copy_tree(original if "pristine" in pins else source, run_dir, max_bytes=max_bytes)
             recorded.append(
                 record(
@@ -225,6 +228,7 @@ def _environ(base: Mapping[str, str], config: Config, place: WorkingCopy, *, has
         "PWD": str(place.cwd),
         "RECTEST_WHY": json.dumps(asdict(config)),
         "RECTEST_WHY_RUN": config.tape,
+        BORROWED: _xxhash(),
     }
     if place.root != place.original:
         # an editable install imports from the original directory: not even bytecode is written there
@@ -234,6 +238,12 @@ def _environ(base: Mapping[str, str], config: Config, place: WorkingCopy, *, has
     if "deterministic" in config.pins:
         environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     return environ
+
+
+def _xxhash() -> str:
+    """Where rectest's own xxhash lies, for a script's environment that has none."""
+    spec = find_spec("xxhash")
+    return str(Path(spec.origin).parent) if spec is not None and spec.origin else ""
 
 
 def _nothing_recorded(words: Sequence[str], tape: Path, output: Path, ended: Ended) -> str:

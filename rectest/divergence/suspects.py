@@ -12,7 +12,7 @@ from rectest.divergence import upstream
 from rectest.divergence.case import DATA, Case, Suspect
 from rectest.divergence.causes import cause_of, in_package, step_of
 from rectest.divergence.computed import arithmetic, environment
-from rectest.divergence.drawn import entropy, entropy_cause, generators, num_draws, unwatched
+from rectest.divergence.drawn import entropy, entropy_cause, generators, is_package_name, num_draws, unwatched
 from rectest.divergence.finding import Cause
 from rectest.divergence.sources import POPULATION, SEEDING
 from rectest.divergence.tapes import Event
@@ -135,9 +135,10 @@ def harmless(case: Case) -> tuple[Cause, ...]:
     """Sources that differ between two runs that agree."""
     found = []
     for fault in case.faults:
-        if fault.uses and fault.kind != POPULATION:
+        tape = case.tapes_of(fault.process)[fault.run]
+        if fault.uses and fault.kind != POPULATION and not is_package_name(fault, tape):
             use = fault.uses[0][1]
-            num = num_draws(case.tapes_of(fault.process)[fault.run], use)
+            num = num_draws(tape, use)
             found.append(cause_of(fault, case.read_for(fault), drawn_at=use.site, num_draws=num))
     entropy = {(e.name, e.site): e for _, e, _ in upstream.differing(case.tapes, case.limits, "entropy")}
     found += [entropy_cause(event, 1) for event in entropy.values()]

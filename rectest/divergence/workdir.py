@@ -1,6 +1,6 @@
 """Copies of a working directory, so that a watched run changes nothing of the user's and runs differ as days differ.
 
-Left out: virtual environments, bytecode, sockets and pipes. Git's objects are not copied but borrowed
+Left out: virtual environments, bytecode, sockets and pipes, and copies that runs of this command keep. Git's objects are not copied but borrowed
 (``objects/info/alternates``), so that ``git rev-parse`` works. Links into the directory point into the copy; a link
 that leads out of it stays a link to the same place.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rectest.errors import WatchError
 
-__all__ = ["MAX_BYTES", "WorkingCopy", "copy_tree", "project_root", "tree_bytes"]
+__all__ = ["MAX_BYTES", "WorkingCopy", "copy_tree", "mark_copies", "project_root", "tree_bytes"]
 
 MAX_BYTES = 2 * 1024**3
 """A larger directory is not copied unasked."""
@@ -25,6 +25,9 @@ SPARE_BYTES = 256 * 1024**2
 """What must stay free on the disk beside the copy."""
 
 _SKIPPED = frozenset({"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache"})
+_COPIES = ".rectest-why"
+"""A folder that holds a file of this name holds copies: they may be kept within the directory that is copied."""
+
 _ADVICE = "run in place (--in-place), or name a smaller directory to copy (--workdir)"
 
 
@@ -89,6 +92,12 @@ def copy_tree(source: Path, target: Path, *, max_bytes: int = MAX_BYTES) -> None
         raise WatchError(msg) from e
 
 
+def mark_copies(folder: Path) -> None:
+    """Make a folder for copies, which no copy takes along."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _COPIES).touch()
+
+
 def _check_room(source: Path, target: Path, size: int, max_bytes: int) -> None:
     if size > max_bytes:
         msg = f"{source} holds more than {max_bytes / 1024**3:.1f} GiB, too much to copy for each run; {_ADVICE}"
@@ -120,7 +129,8 @@ def _is_skipped(entry: os.DirEntry[str], *, is_folder: bool, in_git: bool) -> bo
     if in_git:
         return entry.name in {"objects", "lfs", "modules", "worktrees"}
     if is_folder:
-        return entry.name in _SKIPPED or os.path.lexists(os.path.join(entry.path, "pyvenv.cfg"))  # noqa: PTH118  hot
+        marks = ("pyvenv.cfg", _COPIES)
+        return entry.name in _SKIPPED or any(os.path.lexists(f"{entry.path}{os.sep}{mark}") for mark in marks)
     if entry.is_symlink():
         return False
     kind = entry.stat(follow_symlinks=False).st_mode

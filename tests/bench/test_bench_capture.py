@@ -18,7 +18,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import nn
 from torch.nn import functional as F
 
-from rectest.divergence.inside.digests import digest_bytes, join, parts_of
+from rectest.divergence.inside.digests import join, parts_of
+from rectest.divergence.inside.hashing import digest_bytes
 from rectest.divergence.inside.session import Config, Session
 from rectest.divergence.inside.torch_hooks import install
 from rectest.divergence.tapes import load_run

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -123,6 +125,23 @@ def test_identical_runs_are_exit_code_zero(recorder, capsys):
     assert capsys.readouterr().out.startswith("IDENTICAL: 3 runs, 3 steps")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_polite_kill_leaves_no_folder(tmp_path, monkeypatch, number):
+    made = []
+
+    def killed(command, *, out, **settings):
+        made.append(out)
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(investigate, "record_many", killed)
+    with pytest.raises(SystemExit) as ended:
+        run("--", "python", "train.py")
+
+    assert 128 + number == ended.value.code
+    assert not made[0].exists()
+    assert signal.getsignal(number) == signal.SIG_DFL
+
+
 def test_tapes_are_kept_where_asked_and_how_it_runs_can_be_set(recorder, tmp_path, capsys):
     made = recorder()
     (tmp_path / "project").mkdir()
@@ -143,7 +162,8 @@ def test_one_run_can_be_recorded(recorder, capsys):
     assert made.settings["num_runs"] == 1
     assert made.settings["in_place"]
     assert capsys.readouterr().out == "tape: new/a.tape\n"
-    assert run("new/a.tape", "new/a.tape") == 0
+    assert run("--record", "new/b.tape", "--", "python", "train.py") == 0
+    assert run("new/a.tape", "new/b.tape") == 0
 
 
 def test_a_script_that_fails_is_shown_with_its_last_lines(recorder, capsys):
@@ -178,6 +198,7 @@ def test_nothing_recorded_is_told_with_the_output(recorder, monkeypatch, capsys)
         ((), "nothing to run and nothing to compare"),
         (("--",), "no command after the two dashes"),
         (("a.tape",), "two tapes are compared, got only a.tape"),
+        (("a.tape", "b.tape", "./a.tape"), "a.tape is named twice"),
         (("a.tape", "--", "python", "x.py"), "either a command is run or tapes are compared"),
         (("a.tape", "b.tape", "--confirm"), "--confirm runs the command again"),
         (("--record", "d.tape"), "--record needs a command"),

@@ -201,3 +201,49 @@ def test_arguments_that_are_computed_from_the_field_are_not_counted() -> None:
 
     assert found is not None
     assert (("SASRec.neg",), 4) == (found.names, found.num_names)
+
+
+def test_an_argument_that_differs_in_the_second_call_of_a_step_only() -> None:
+    """A pairwise loss scores the negatives and the positives with one model."""
+    events = written()
+    calls = [event(2, "train", "input", "SASRec.neg", "other call"), event(2, "train", "forward", "SASRec", "again")]
+    events = inserted(events, of(events, "loss", step=2), *calls)
+    second = changed(events, of(events, "loss", step=2) - 2)
+
+    found = symptom(events, second)
+
+    assert found is not None
+    assert ("input", "SASRec.neg", ("SASRec.neg",)) == (found.kind, found.name, found.names)
+    assert "SASRec.neg" not in found.equal_fields
+
+
+def test_an_argument_that_differs_in_a_later_call_does_not_stay_equal() -> None:
+    """Other users and other positives; the negatives, scored first, are the same numbers."""
+    events = written()
+    calls = [
+        event(2, "train", "input", "SASRec.user", "positives", dtype="torch.int64"),
+        event(2, "train", "input", "SASRec.neg", "positives", dtype="torch.int64"),
+        event(2, "train", "forward", "SASRec", "again"),
+    ]
+    place = of(events, "loss", step=2)
+    events = inserted(events, place, *calls)
+    second = changed(changed(events, of(events, "input", "user", step=2)), place + 1)
+
+    found = symptom(events, second)
+
+    assert found is not None
+    assert ("input", "SASRec.user") == (found.kind, found.name)
+    assert "SASRec.neg" not in found.equal_fields
+
+
+def test_a_computed_argument_is_a_forward() -> None:
+    """A script that calls the parts of its model one by one hands the output of one to the next."""
+    events = written()
+    computed = event(2, "train", "input", "SASRec.states", "states", dtype="torch.float32", grad=True)
+    events = inserted(events, of(events, "forward", step=2), computed)
+    second = changed(events, of(events, "input", "states", step=2))
+
+    found = symptom(events, second)
+
+    assert found is not None
+    assert ("forward", "SASRec.states") == (found.kind, found.name)

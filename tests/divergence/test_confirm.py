@@ -261,3 +261,18 @@ def test_trials_can_be_stored():
     assert list(itertools.chain.from_iterable(row["pins"] for row in rows)) == ["a"]
     assert rows[0]["tried"] == [{"what": "source a", "site": "train.py:1:f", "pin": "a"}]
     assert rows[1]["finding"] == {"verdict": DIVERGED, "stage": "negatives", "step": 1, "name": "batch.neg"}
+
+
+@pytest.mark.parametrize(("pin", "expected"), [("site:a", 3), ("pristine", 0)])
+def test_runs_that_show_a_leftover_again_go_to_their_end(pin, expected):
+    """A checkpoint is written at the end: runs that stop at the first step that differs would leave none."""
+    found, steps = parted(pin, step=3), []
+
+    def show_again(pins: tuple[str, ...], step: int) -> Finding:
+        steps.append(step)
+        return found
+
+    confirmed = confirm(found, Planted(({pin}, found)), show_again=show_again)
+
+    assert steps == [expected]
+    assert confirmed.identical

@@ -20,7 +20,7 @@ from rectest.divergence import workdir
 from rectest.divergence.inside.session import Config
 from rectest.divergence.runs import Recorded, record_many
 from rectest.divergence.tapes import load_run
-from rectest.divergence.workdir import WorkingCopy, copy_tree, project_root, tree_bytes
+from rectest.divergence.workdir import WorkingCopy, copy_tree, mark_copies, project_root, tree_bytes
 from rectest.errors import WatchError
 
 Project = Callable[[str], Path]
@@ -54,6 +54,18 @@ def is_over(pid: int) -> bool:
 
 
 class TestCopy:
+    def test_copies_kept_within_what_is_copied_are_not_copied(self, tmp_path: Path) -> None:
+        source = tmp_path / "source"
+        source.mkdir()
+        (source / "train.py").touch()
+        for number in (1, 2):
+            mark_copies(source / "kept" / f"run{number}.work")
+            copy_tree(source, source / "kept" / f"run{number}.work" / "source")
+
+        copied = sorted(str(p.relative_to(source)) for p in source.rglob("*") if p.is_file() and p.suffix)
+
+        assert ["kept/run1.work/source/train.py", "kept/run2.work/source/train.py", "train.py"] == copied
+
     def test_what_is_copied_and_what_is_not(self, tmp_path: Path) -> None:
         source, target = tmp_path / "source", tmp_path / "copies" / "target"
         for folder in ("data", "venv", "__pycache__", ".git/objects/ab", ".git/refs"):

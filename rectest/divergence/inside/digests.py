@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-import hashlib
 import struct
 import sys
 from array import array
 from collections.abc import Mapping
 from enum import Enum
-from functools import partial
 from math import gcd
 from typing import Any
 
+from .hashing import digest_bytes
 from .lanes import lanes_of
 
-__all__ = ["EMPTY", "Part", "algorithm", "digest_bytes", "digest_value", "join", "new_hasher", "parts_of"]
+__all__ = ["EMPTY", "Part", "digest_value", "join", "parts_of"]
 
 Part = bytes | Any
 """Bytes, or a tensor of two int64 on a device that becomes 16 bytes when it is fetched (see `lanes`)."""
@@ -35,39 +34,6 @@ _HEADERS: dict[tuple[Any, Any], bytes] = {}
 _BUFFERS: dict[int, Any] = {}
 _SPEAKING = frozenset({"datetime", "decimal", "fractions", "pathlib", "uuid", "ipaddress", "zoneinfo"})
 """Modules whose objects say in their text all that they are."""
-
-_chosen: list[Any] = []
-"""What makes a hasher, and what gives 16 bytes at one go; chosen at first use."""
-
-
-def new_hasher(data: Any = b"") -> Any:
-    """A hasher with ``update`` and ``hexdigest`` (32 hex digits)."""
-    return (_chosen or _choose())[0](data)
-
-
-def digest_bytes(data: Any) -> bytes:
-    """16 bytes for anything with a buffer."""
-    digest: bytes = (_chosen or _choose())[1](data)
-    return digest
-
-
-def algorithm() -> str:
-    """Which digests stand on a tape: those of two algorithms cannot be compared."""
-    return "blake2b-128" if (_chosen or _choose())[1] is _blake2b else "xxh3_128"
-
-
-def _choose() -> list[Any]:
-    try:
-        import xxhash
-    except ImportError:
-        _chosen[:] = [partial(hashlib.blake2b, digest_size=16), _blake2b]
-    else:
-        _chosen[:] = [xxhash.xxh3_128, xxhash.xxh3_128_digest]
-    return _chosen
-
-
-def _blake2b(data: Any) -> bytes:
-    return hashlib.blake2b(data, digest_size=16).digest()
 
 
 def digest_value(value: Any, *, sample: int = 0) -> str:

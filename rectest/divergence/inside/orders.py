@@ -84,4 +84,13 @@ def _spell(element: Any) -> str:
         return f"({', '.join(parts if isinstance(element, tuple) else sorted(parts))})"
     if isinstance(element, (*_PLAIN, *_SPELLED)):
         return repr(element)
-    return f"{type(element).__qualname__} {_ADDRESS.sub('', repr(element))}"
+    shown = repr(element)
+    text = _ADDRESS.sub("", shown)
+    return f"{type(element).__qualname__} {text if text == shown else f'{text}{_fields(element)}'}"
+
+
+def _fields(element: Any) -> str:
+    """What tells apart two objects that are shown by their address only: their plain fields."""
+    fields = getattr(element, "__dict__", {})
+    plain = {key: value for key, value in fields.items() if isinstance(value, (*_PLAIN, *_SPELLED, tuple, frozenset))}
+    return "".join(f" {key}={_spell(value)}" for key, value in plain.items())

@@ -16,7 +16,7 @@ from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .digests import algorithm
+from .hashing import algorithm
 from .imports import forget, when_imported
 from .keeping import KeptSession
 from .session import Config, Session, active

@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .digests import digest_bytes, parts_of
+from .digests import parts_of
+from .hashing import digest_bytes
 from .lanes import Late
 from .naming import Roots
 from .session import active

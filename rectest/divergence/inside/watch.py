@@ -9,9 +9,10 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from .digests import digest_value, new_hasher
+from .digests import digest_value
 from .drawn import feed, shown
 from .generators import Fresh, Known, Names, state_digest
+from .hashing import new_hasher
 from .session import Session, active
 from .sites import call_site, shown_path
 from .source_pins import Pins

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import struct
-import subprocess
-import sys
 import warnings
 from collections import OrderedDict, namedtuple
 from dataclasses import dataclass
@@ -19,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from rectest.divergence.inside.digests import EMPTY, digest_bytes, digest_value, join, new_hasher, parts_of
+from rectest.divergence.inside.digests import EMPTY, digest_value, join, parts_of
+from rectest.divergence.inside.hashing import digest_bytes, new_hasher
 
 NAN = struct.unpack("<d", struct.pack("<Q", 0x7FF8000000000001))[0]
 OTHER_NAN = struct.unpack("<d", struct.pack("<Q", 0x7FF8000000000002))[0]
@@ -251,20 +250,3 @@ def test_a_hasher_takes_blocks() -> None:
     hasher.update(b"b")
 
     assert new_hasher(b"ab").hexdigest() == hasher.hexdigest()
-
-
-def test_without_xxhash_the_standard_library_serves() -> None:
-    code = (
-        "import sys; sys.modules['xxhash'] = None\n"
-        "from rectest.divergence.inside.digests import digest_value, new_hasher, digest_bytes\n"
-        "import array\n"
-        "assert digest_value([1, 2]) != digest_value([2, 1])\n"
-        "assert len(digest_value('a')) == 32 == len(new_hasher(b'a').hexdigest())\n"
-        "assert digest_bytes(array.array('b', b'a')) == digest_bytes(b'a')\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False
-    )
-
-    assert "" == done.stderr
-    assert 0 == done.returncode

@@ -5,6 +5,8 @@ from __future__ import annotations
 import glob
 import importlib.metadata
 import os
+import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,26 @@ class TestFiles:
         first, second = [event.digest for event in events(session, "file") if event.info["mode"] == "r"]
 
         assert first == second
+
+    def test_a_checkpoint_is_no_code(self, watch: Watch, tmp_path: Path) -> None:
+        session = watch()
+        path = tmp_path / "work" / "SASRec-last.pth"
+        path.write_bytes(b"weights")
+        path.read_bytes()
+
+        assert ["w", "r"] == [event.info["mode"] for event in events(session, "file")]
+
+    def test_a_file_that_tempfile_tries_under_its_lock_does_not_hang(self, watch: Watch, tmp_path: Path) -> None:
+        """At its first use `tempfile` opens files in each candidate directory while it holds a lock of its own."""
+        session = watch()
+        path = tmp_path / "work" / "tried"
+        opening = threading.Thread(target=path.write_bytes, args=(b"",), daemon=True)
+        with tempfile._once_lock:
+            opening.start()
+            opening.join(10)
+
+        assert not opening.is_alive()
+        assert ["tried"] == [event.name for event in events(session, "file")]
 
     def test_what_is_of_no_interest(self, watch: Watch, tmp_path: Path) -> None:
         session = watch()

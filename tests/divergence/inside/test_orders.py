@@ -135,3 +135,11 @@ class TestChecker:
 
         assert orders._spell(Thing()) == orders._spell(Thing())
         assert orders._spell(frozenset({"b", "a"})) == "('a', 'b')"
+
+    def test_objects_that_are_shown_by_their_address_are_told_apart_by_their_fields(self) -> None:
+        class Row:
+            def __init__(self, user: str, next_row: object = None) -> None:
+                self.user, self.next_row = user, next_row
+
+        assert orders._spell(Row("b")) != orders._spell(Row("a"))
+        assert orders._spell(Row("a", Row("b"))) == orders._spell(Row("a", Row("c")))
