@@ -1,8 +1,8 @@
 """Copies of a working directory, so that a watched run changes nothing of the user's and runs differ as days differ.
 
-Left out: virtual environments, bytecode, sockets and pipes, and copies that runs of this command keep. Git's objects are not copied but borrowed
-(``objects/info/alternates``), so that ``git rev-parse`` works. Links into the directory point into the copy; a link
-that leads out of it stays a link to the same place.
+Left out: virtual environments, bytecode, sockets and pipes, and copies that runs of this command keep. Git's objects
+are not copied but borrowed (``objects/info/alternates``), so that ``git rev-parse`` works. Links into the directory
+point into the copy; a link that leads out of it stays a link to the same place.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def _choose() -> list[Any]:
 
 def _borrowed(folder: str) -> Any:
     """The package in `folder`, or None where its compiled module is for another interpreter."""
-    if not folder or not any(os.path.exists(os.path.join(folder, f"_xxhash{suffix}")) for suffix in EXTENSION_SUFFIXES[:1]):
+    if not folder or not os.path.exists(os.path.join(folder, f"_xxhash{EXTENSION_SUFFIXES[0]}")):
         return None
     spec = importlib.util.spec_from_file_location(
         _PRIVATE, os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]

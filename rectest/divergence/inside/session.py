@@ -19,7 +19,7 @@ from .tape import Writer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Config", "Drawn", "Session", "active"]
+__all__ = ["Config", "Drawn", "Session", "active", "in_backward"]
 
 _active: Session | None = None
 
@@ -74,6 +74,12 @@ class Drawn:
     count: int = 0
 
 
+def in_backward(torch: Any) -> bool:
+    """Whether autograd is computing gradients just now; False where this version of torch cannot tell."""
+    task = getattr(torch._C, "_current_graph_task_id", None)
+    return task is not None and task() != -1
+
+
 class _Busy(threading.local):
     depth = 0
 
@@ -122,8 +128,7 @@ class Session:
         """``setup``, ``train`` or ``eval``, as far as it can be told between two module calls."""
         torch = sys.modules.get("torch")
         if self.forwarded and torch is not None and not torch.is_grad_enabled():
-            in_backward = torch._C._current_graph_task_id() >= 0
-            return "train" if self.updating or in_backward else "eval"
+            return "train" if self.updating or in_backward(torch) else "eval"
         return "train" if self.trained else "setup"
 
     @contextmanager

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import torch_dist, torch_pins, torch_steps
 from .naming import Place, Root, argument_leaves, leaves, local
+from .session import in_backward
 from .torch_notes import Notes
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class _Calls:
     def _recorded(self, module: Any) -> bool:
         if getattr(module, "_is_replica", False) or self.torch._C._get_tracing_state() is not None:
             return False
-        if _in_backward(self.torch):
+        if in_backward(self.torch):
             return False
         self._thread = self._thread or threading.get_ident()
         return self._thread == threading.get_ident()
@@ -225,7 +226,7 @@ def _watch_losses(session: Session, notes: Notes) -> None:
     def watched(original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def run(*args: Any, **kwargs: Any) -> Any:
-            if is_compiling() or not notes.ready() or _in_backward(torch):
+            if is_compiling() or not notes.ready() or in_backward(torch):
                 return original(*args, **kwargs)
             tensors = args[0] if args else kwargs.get("tensors", kwargs.get("outputs"))
             notes.guarded("a loss", lambda: notes.loss(tensors))
@@ -280,11 +281,6 @@ class _Loaders:
         self._count += 1
         self._names[id(key)] = (held, name)
         return name
-
-
-def _in_backward(torch: Any) -> bool:
-    task = getattr(torch._C, "_current_graph_task_id", None)
-    return task is not None and task() != -1
 
 
 def _described(value: Any) -> dict[str, Any]:
