@@ -2,7 +2,8 @@
 
 Run with `pytest tests/bench/test_bench_capture.py --benchmark-enable --benchmark-only`; only ratios are asserted. A
 step is 50 places, 128 users, 3,416 items, 270,000 parameters. Rounds with and without recording take turns in one
-process, so that noise falls on both alike; each contender's figure is the median of its CPU times.
+process, so that noise falls on both alike; each contender's figure is the first decile of its CPU times, where
+neighbours disturb least.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import nn
 from torch.nn import functional as F
 
+from rectest.divergence.inside import start, torch_hooks
 from rectest.divergence.inside.digests import join, parts_of
 from rectest.divergence.inside.hashing import digest_bytes
 from rectest.divergence.inside.session import Config, Session
-from rectest.divergence.inside.torch_hooks import install
 from rectest.divergence.tapes import load_run
 
 SIZE, LENGTH, BATCH, ITEMS = 64, 50, 128, 3416
@@ -101,7 +102,9 @@ def seconds(run: Callable[[], object], *, times: int) -> list[float]:
     return found
 
 
-def recorded(training: Training, config: Config) -> list[float]:
+def recorded(
+    training: Training, config: Config, install: Callable[[Session], None] = torch_hooks.install
+) -> list[float]:
     """CPU time of steps under a recording of its own; its first step, which notes the model, does not count."""
     session = Session(config, process="main", header={})
     session.start()
@@ -118,14 +121,15 @@ def test_a_recorded_step_beside_a_plain_one(benchmark: BenchmarkFixture, tmp_pat
         "plain": lambda: seconds(training.step, times=1 + STEPS)[1:],
         "without modules": lambda: recorded(training, Config(tape=str(tmp_path / "lean"), modules=False)),
         "full tape": lambda: recorded(training, Config(tape=str(tmp_path / "full"))),
+        "full tape, draws watched": lambda: recorded(training, Config(tape=str(tmp_path / "all")), start.install),
         "parameters and gradients": lambda: seconds(training.digests, times=STEPS),
     }
     times: dict[str, list[float]] = {name: [] for name in everyone}
     for _ in range(ROUNDS):
         for name, run in everyone.items():
             times[name] += run()
-    median = {name: statistics.median(values) for name, values in times.items()}
-    ratios = {name: round(value / median["plain"], 4) for name, value in median.items()}
+    best = {name: statistics.quantiles(values, n=10)[0] for name, values in times.items()}
+    ratios = {name: round(value / best["plain"], 4) for name, value in best.items()}
     benchmark.extra_info |= ratios
     benchmark.pedantic(training.digests, rounds=3)
     steps = [tape.num_steps for tape in load_run(tmp_path / "full").tapes.values()]
@@ -133,4 +137,5 @@ def test_a_recorded_step_beside_a_plain_one(benchmark: BenchmarkFixture, tmp_pat
     assert [1 + STEPS] * ROUNDS == steps
     assert ratios["parameters and gradients"] < 0.01
     assert ratios["without modules"] < 1.1
-    assert ratios["full tape"] < 1.15
+    assert ratios["full tape"] < 1.1
+    assert ratios["full tape, draws watched"] < 1.2
