@@ -6,6 +6,7 @@ the answer says `rectest.divergence.answer`.
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
@@ -109,6 +110,7 @@ def command(
     words = ctx.meta.get(_COMMAND)
     paths = tapes or []
     _check(words, paths, record=record, confirm=confirm)
+    _check_places(json_path, html)
     output = _Output(json_path=json_path, html=html, keep=keep)
     with _expected_only(), _orderly_end(), _folder(keep) as out:
         config = Config(tape="", watch=not fast, modules=not no_modules, sample=sample, stop_after=steps)
@@ -155,6 +157,15 @@ def _check(words: Sequence[str] | None, paths: Sequence[Path], *, record: Path |
         problem = f"{record} exists already; name a new tape, or remove it"
     if problem:
         raise ValueError(problem)
+
+
+def _check_places(*places: Path | None) -> None:
+    """Refuse files that cannot be written before anything is run for minutes."""
+    for place in filter(None, places):
+        folder = next(parent for parent in place.absolute().parents if parent.exists())
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            msg = f"{place} cannot be written: {folder} is no folder that can be written to; name another place"
+            raise ValueError(msg)
 
 
 def _is_program(word: str) -> bool:

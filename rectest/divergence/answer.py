@@ -50,6 +50,7 @@ def answer(
     roots: Sequence[Path] = (),
     details: str = "",
     notes: Sequence[str] = (),
+    can_confirm: bool = True,
 ) -> list[str]:
     """The screen.
 
@@ -60,10 +61,11 @@ def answer(
         roots: folders in which source files are looked for, to show the line of a site.
         details: where the tapes and pages are.
         notes: what else the reader has to know, such as that the script failed.
+        can_confirm: whether there is a command that `--confirm` could run again.
     """
     if confirmed is not None:
         finding = confirmed.applied_to(finding)
-    parts = list(_parts(finding, confirmed, roots))
+    parts = [part for part in _parts(finding, confirmed, roots) if can_confirm or part.label != "proof"]
     parts += [_part("note", [note], rank=3) for note in notes[:3]]
     if details:
         parts.append(_part("details", [details], rank=0))
@@ -199,6 +201,8 @@ def state_of(finding: Finding, confirmed: Confirmed | None) -> list[str]:
 
 def _unconfirmed(finding: Finding) -> str:
     first = _shown(finding)[:1]
+    if first and first[0].kind == "extra_draws":
+        return "not confirmed: draws that only one run makes cannot be held still; repair the line, and run again"
     if first and first[0].pin:
         return "not confirmed: --confirm runs it again with this source held still"
     return f"not confirmed: --confirm runs it again with {', '.join(GENERAL)} held still, one at a time"

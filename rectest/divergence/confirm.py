@@ -77,6 +77,9 @@ _NATURES = {
 }
 """What a confirmed cause of a kind does, whatever was suspected before."""
 
+_SUSPECTED = ("environment", "data", "id_map", "cache", "resume", "batch_order")
+"""Stages that are told by what is suspected, not by what is seen to differ."""
+
 _ORDER = {stage: place for place, stages in enumerate(_PLACES) for stage in stages}
 
 
@@ -191,6 +194,8 @@ def has_moved(before: Finding, after: Finding) -> bool:
     """
     if after.verdict == IDENTICAL:
         return True
+    if before.stage in _SUSPECTED and (before.name, max(1, before.step)) == (after.name, max(1, after.step)):
+        return False  # the same tensor at the same step: only its suspect, held still, no longer names the stage
     if _place(before) != _place(after):
         return _place(after) > _place(before)
     return (before.stage, before.name) != (after.stage, after.name)

@@ -65,15 +65,16 @@ def _what(symptom: Symptom) -> str:
     if symptom.one_sided or symptom.first is None or symptom.second is None:
         run, event = ("first", symptom.first) if symptom.first is not None else ("second", symptom.second)
         name = f"{event.kind} {event.name}" if event else symptom.name
-        return f"{where} the {run} run goes on with {name}, the other does not"
+        return f"{where}: the {run} run goes on with {name}, the other does not"
     kind = symptom.kind
     if kind in TABLES or symptom.num_names > 1:
         noun = _NOUNS.get(kind, "tensors")
-        return f"{where} {len(symptom.names)} of {symptom.num_names} {noun} differ, first {symptom.names[0]}"
+        return f"{where}: {len(symptom.names)} of {symptom.num_names} {noun} differ, first {symptom.names[0]}"
     one, two = symptom.first, symptom.second
     values = one.info.get("value"), two.info.get("value")
     shown = values if None not in values else (one.digest[:8], two.digest[:8])
-    return f"{where} {kind.replace('_', ' ')} {symptom.name} differs: {shown[0]} and {shown[1]}"
+    what = symptom.name if symptom.name == kind else f"{kind.replace('_', ' ')} {symptom.name}"
+    return f"{where}: {what} differs: {shown[0]} and {shown[1]}"
 
 
 def _numbers(case: Case, symptom: Symptom, top: Suspect | None) -> str:

@@ -264,6 +264,7 @@ def details_of(
                 roots=roots_of(runs, here),
                 details=places,
                 notes=() if finding.verdict == UNKNOWN else compared.notes,
+                can_confirm=plan is not None,
             )
         ),
         command=() if plan is None else plan.command,

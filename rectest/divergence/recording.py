@@ -84,4 +84,4 @@ def why(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> Answer
     from rectest.divergence.tapes import load_run
 
     finding = compare_runs(load_run(Path(first)), load_run(Path(second)))
-    return Answer(finding=finding, text="\n".join(answer(finding)))
+    return Answer(finding=finding, text="\n".join(answer(finding, roots=[Path.cwd()], can_confirm=False)))

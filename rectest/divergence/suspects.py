@@ -63,7 +63,7 @@ def _files(case: Case, *, told: bool) -> Iterator[Suspect]:
             rank -= 0.5
         yield Suspect(rank=rank + (0 if near else 15.0), cause=leftover.cause, leftover=leftover)
     known = {leftover.cause.what.split(" reads ")[-1].split(",")[0] for leftover in left}
-    for place, cause in upstream.changed_files(case.tapes, case.limits, known):
+    for place, cause in upstream.changed_files(runs, case.pair.process, case.limits, known):
         near = place > symptom.since[0] or case.at_start
         yield Suspect(rank=23.0 if near else 38.0, cause=cause)
 
@@ -144,8 +144,8 @@ def harmless(case: Case) -> tuple[Cause, ...]:
     found += [entropy_cause(event, 1) for event in entropy.values()]
     found += [cause for _, cause in upstream.orders(case.tapes, case.limits)]
     found += [cause for _, _, cause in upstream.listings(case.tapes, case.limits)]
-    left = upstream.leftovers((case.first.tapes, case.second.tapes), case.pair.process, case.limits)
-    found += [leftover.cause for leftover in left]
-    found += [cause for _, cause in upstream.changed_files(case.tapes, case.limits, set())]
+    runs, process = (case.first.tapes, case.second.tapes), case.pair.process
+    found += [leftover.cause for leftover in upstream.leftovers(runs, process, case.limits)]
+    found += [cause for _, cause in upstream.changed_files(runs, process, case.limits, set())]
     found += upstream.environment(case.tapes, case.limits)
     return tuple(dict.fromkeys(found))[:_MOST_HARMLESS]

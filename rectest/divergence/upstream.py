@@ -115,9 +115,17 @@ def leftovers(runs: tuple[Mapping[str, Tape], Mapping[str, Tape]], process: str,
         for name, (place, event) in reads[run].items():
             other = reads[1 - run].get(name)
             by_other = name in written[1 - run]
+            if _made_anew(runs[run], process, name) is not None:
+                continue
             if (other is None) if not by_other else (other is None or (run == 1 and other[1].digest != event.digest)):
                 found.append(_leftover(place, event, run, written=by_other))
     return sorted(found, key=lambda leftover: (not leftover.written, leftover.place))
+
+
+def _made_anew(run: Mapping[str, Tape], process: str, name: str) -> Event | None:
+    """Where a file is written in the very run that reads it, by a preparation: a process that does not train."""
+    others = (tape for key, tape in run.items() if key != process and not tape.num_steps)
+    return next((event for tape in others for event in tape.of("file") if event.name == name and _writes(event)), None)
 
 
 def _reads(tape: Tape, limit: int) -> dict[str, tuple[int, Event]]:
@@ -153,23 +161,23 @@ def _leftover(place: int, event: Event, run: int, *, written: bool) -> Leftover:
     return Leftover(cause=cause, place=place, run=run, written=written, checkpoint=words, maybe_checkpoint=suffix)
 
 
-def changed_files(tapes: tuple[Tape, Tape], limits: Limits, known: set[str]) -> Iterator[tuple[int, Cause]]:
+def changed_files(
+    runs: tuple[Mapping[str, Tape], Mapping[str, Tape]], process: str, limits: Limits, known: set[str]
+) -> Iterator[tuple[int, Cause]]:
     """Files that both runs read with other content; `known` are those explained otherwise."""
-    reads = [_reads(tape, limit) for tape, limit in zip(tapes, limits, strict=True)]
+    reads = [_reads(run[process], limit) for run, limit in zip(runs, limits, strict=True)]
     for name, (place, event) in reads[0].items():
         other = reads[1].get(name)
-        if other is not None and other[1].digest != event.digest and name not in known:
-            yield (
-                place,
-                Cause(
-                    kind="file",
-                    what=f"{name} has other content in the second run",
-                    site=event.site,
-                    step=step_of(event),
-                    advice="give both runs the same file",
-                    pin="pristine",
-                ),
-            )
+        if other is None or other[1].digest == event.digest or name in known:
+            continue
+        maker = _made_anew(runs[1], process, name)
+        what = f"{name} has other content in the second run"
+        if maker is None:
+            advice, pin = "give both runs the same file", "pristine"
+            yield place, Cause(kind="file", what=what, site=event.site, step=step_of(event), advice=advice, pin=pin)
+        else:
+            what, advice = f"{what}; each run writes it here", "make this script write the same in every run"
+            yield place, Cause(kind="file", what=what, site=maker.site, drawn_at=event.site, advice=advice)
 
 
 def environment(tapes: tuple[Tape, Tape], limits: Limits) -> list[Cause]:

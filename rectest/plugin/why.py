@@ -74,7 +74,7 @@ def _explain(item: pytest.Item, trainer: Trainer, first: RunSpec, second: RunSpe
     folder = Path(tempfile.mkdtemp(prefix="why-", dir=trainer.folder))
     try:
         runs = [_watched(item, trainer, spec, folder / name) for spec, name in ((first, "1"), (second, "2"))]
-        lines = [line for line in answer(compare_runs(*runs), roots=[item.config.rootpath]) if line[:5] != "proof"]
+        lines = answer(compare_runs(*runs), roots=[item.config.rootpath], can_confirm=False)
     except RectestError as e:
         lines = [f"COULD NOT TELL: {e}"]
     finally:

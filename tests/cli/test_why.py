@@ -211,6 +211,7 @@ def test_nothing_recorded_is_told_with_the_output(recorder, monkeypatch, capsys)
         (("--runs", "1", "--", "x"), "--runs"),
         (("--steps", "-1", "--", "x"), "--steps"),
         (("--workdir", "no", "--", "x"), "does not exist"),
+        (("--html", "a.tape/main.jsonl/p.html", "--", "x"), "is no folder that can be written to"),
     ],
 )
 def test_a_mistake_is_exit_code_two_with_a_sentence(tapes, capsys, args, says):

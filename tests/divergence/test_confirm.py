@@ -276,3 +276,13 @@ def test_runs_that_show_a_leftover_again_go_to_their_end(pin, expected):
 
     assert steps == [expected]
     assert confirmed.identical
+
+
+@pytest.mark.parametrize(("stage", "step"), [("id_map", 0), ("data", 1), ("cache", 1)])
+def test_the_same_tensor_under_the_name_of_another_stage_has_not_moved(stage, step):
+    """A set of objects, ordered by their addresses: without the hash seed as a suspect it is a batch, and no proof."""
+    before = parted("hash", stage=stage, step=step, name="M.user")
+
+    assert not has_moved(before, parted(stage="batch", step=1, name="M.user"))
+    assert has_moved(before, parted(stage="batch", step=1, name="M.item"))
+    assert has_moved(before, parted(stage="batch", step=2, name="M.user"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.tapes import after, draw, event, inserted, of, run_of, written
+from fixtures.tapes import after, draw, event, hashed, inserted, of, run_of, written
 from rectest.divergence.compare import compare_runs
 from rectest.divergence.finding import Finding
 from rectest.divergence.tapes import Event
@@ -42,3 +42,20 @@ def test_a_clock_of_the_script_comes_before_a_name_that_a_package_draws() -> Non
 def test_only_a_name_that_a_package_draws_is_no_suspect_and_not_worth_a_word(site: str, expected: int) -> None:
     assert expected == len(compared(site).causes)
     assert expected == len(compared(site, loss=False).harmless)
+
+
+OWN, ACTOR = "data.py:50:order", "site-packages/ray/actor.py:486:make"
+
+
+@pytest.mark.parametrize(
+    ("count", "site", "kind"), [(200, OWN, "entropy"), (1, OWN, "hash_order"), (200, ACTOR, "hash_order")]
+)
+def test_many_uuids_of_the_script_are_data_and_one_or_those_of_packages_are_names(
+    count: int, site: str, kind: str
+) -> None:
+    runs = []
+    for run in (0, 1):
+        read = event(1, "setup", "entropy", "uuid.uuid4", run, site, count=count)
+        runs.append(run_of(inserted(hashed(run), 8, read)))
+
+    assert kind == compare_runs(*runs).causes[0].kind

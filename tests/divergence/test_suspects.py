@@ -319,23 +319,6 @@ def test_a_clock_that_is_handed_to_a_function_that_seeds_is_named_by_its_own_lin
     assert cause.what.endswith("is seeded with 0 and 1, read from time.time_ns")
 
 
-OWN, PACKAGE = "data.py:50:order", "site-packages/ray/actor.py:486:make"
-
-
-@pytest.mark.parametrize(
-    ("count", "site", "kind"), [(200, OWN, "entropy"), (1, OWN, "hash_order"), (200, PACKAGE, "hash_order")]
-)
-def test_many_uuids_of_the_script_are_data_and_one_or_those_of_packages_are_names(
-    count: int, site: str, kind: str
-) -> None:
-    runs = []
-    for run in (0, 1):
-        read = event(1, "setup", "entropy", "uuid.uuid4", run, site, count=count)
-        runs.append(inserted(hashed(run), 8, read))
-
-    assert kind == found(*runs).causes[0].kind
-
-
 def test_an_evaluation_that_draws_tensors_of_another_size() -> None:
     """One call in both runs, from an equal state: the next draw shows that it took another amount."""
     runs = []

@@ -71,6 +71,9 @@ class Drawn:
     state: str
     """Digest of the generator's state before the first of them."""
 
+    phase: str
+    """When the first was drawn: the block is written at the next event, which may belong to another phase."""
+
     count: int = 0
 
 
@@ -187,7 +190,7 @@ class Session:
         key = (name, generator, site)
         drawn = self._drawn.get(key)
         if drawn is None:
-            drawn = self._drawn[key] = Drawn(new_digest(), state())
+            drawn = self._drawn[key] = Drawn(new_digest(), state(), self.phase)
         return drawn
 
     def write_draws(self) -> None:
@@ -195,10 +198,9 @@ class Session:
         if not self._drawn:
             return
         drawn, self._drawn = self._drawn, {}
-        phase = self.phase
         for (name, generator, site), block in drawn.items():
             info = {"generator": generator, "count": block.count, "state": block.state}
-            self.writer.add(self.step, phase, "draw", name, block.digest.hexdigest(), site, info)
+            self.writer.add(self.step, block.phase, "draw", name, block.digest.hexdigest(), site, info)
 
     def failed(self, where: str, error: BaseException) -> None:
         """Note once for each place that the recording itself failed there; the script goes on."""

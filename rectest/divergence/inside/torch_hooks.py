@@ -85,7 +85,7 @@ class _Calls:
         if len(here.stack) > 1:
             return
         here.call = None
-        if self.notes.ready() and self._recorded(module):
+        if self.notes.ready():
             self.notes.guarded("a model's call", lambda: self._begin(module, args, frame))
 
     def leave(self, module: Any, output: tuple[Any, ...]) -> None:
@@ -126,6 +126,8 @@ class _Calls:
         return self._thread == threading.get_ident()
 
     def _begin(self, module: Any, args: tuple[Any, ...], frame: Any) -> None:
+        if not self._recorded(module):
+            return
         session = self.session
         if session.writer.num_waiting > _MAX_WAITING:
             session.flush()

@@ -1,0 +1,39 @@
+"""Stages that show only from one step to the next, in made-up tapes."""
+
+from __future__ import annotations
+
+from fixtures.tapes import NAMES, SITES, Script, after, other_draws, run_of, table, written
+from rectest.divergence.compare import compare_runs
+from rectest.divergence.finding import Finding
+from rectest.divergence.tapes import Event
+
+NEGATIVES = SITES["negatives"]
+
+
+def found(first: list[Event], second: list[Event]) -> Finding:
+    finding = compare_runs(run_of(first), run_of(second))
+    assert finding.exit_code == 1
+    return finding
+
+
+def test_a_parameter_that_moved_between_two_steps_was_not_moved_by_the_optimizer() -> None:
+    second = written()
+    place = next(k for k, e in enumerate(second) if e.kind == "weights" and e.step == 3)
+    contents = {**dict.fromkeys(NAMES, ("weights", 3)), NAMES[0]: "clamped"}
+    second[place] = table(3, "train", "weights", "SASRec", contents)
+
+    finding = found(written(), after(second, "forward", step=3))
+
+    assert ("optimizer", 3, NAMES[0]) == (finding.stage, finding.step, finding.name)
+    assert finding.nature == "other arithmetic"
+    assert any("1 of 4 parameters, changed outside of the optimizer's step" in text for text in finding.evidence)
+
+
+def test_ids_drawn_in_every_step_are_negatives_from_the_first_step_on() -> None:
+    script = Script(seeded=("random", "torch"), loader=False)
+    second = other_draws(written(script, run=1), NEGATIVES)
+
+    finding = found(written(script), after(second, "loss"))
+
+    assert ("negatives", 1) == (finding.stage, finding.step)
+    assert finding.nature == "other numbers"
