@@ -7,12 +7,14 @@ import re
 from rectest.divergence.case import ARITHMETIC, DATA, Case, Suspect
 from rectest.divergence.causes import function_of
 from rectest.divergence.pairs import is_integer
-from rectest.divergence.sources import INTEGER_DRAWS
+from rectest.divergence.sources import INTEGER_DRAWS, Fault
 from rectest.divergence.tapes import Event
 
 __all__ = ["nature_of", "stage_of", "step_of_stage"]
 
-_EVALUATING = re.compile(r"eval|valid|test|log|metric|callback|monitor|predict|infer|report|print", re.IGNORECASE)
+_EVALUATING = re.compile(
+    r"eval|valid|test|log|metric|callback|monitor|predict|infer|report|print|^on_\w+_end$", re.IGNORECASE
+)
 _NEGATIVE = re.compile(r"(^|[^a-z])neg|negative|sampled|candidate|distract", re.IGNORECASE)
 _UNLIKELY = 26.0
 """Suspects from this rank on do not say how a difference of arithmetic came about."""
@@ -67,7 +69,14 @@ def _by_evaluation(case: Case, top: Suspect) -> bool:
     """Whether evaluation or logging drew from the generator that training uses."""
     if top.cause.kind != "extra_draws" or top.fault is None or (case.symptom and case.symptom.evaluation):
         return False
-    return top.fault.event.phase == "eval" or _EVALUATING.search(function_of(top.cause.site)) is not None
+    named = _EVALUATING.search(function_of(top.cause.site)) is not None
+    return named or top.fault.event.phase == "eval" or _before_evaluation(case, top.fault)
+
+
+def _before_evaluation(case: Case, fault: Fault) -> bool:
+    """Whether the model is called next for evaluation: what is drawn there with gradients on prepares it."""
+    events = case.tapes_of(fault.process)[fault.run].events[fault.place :]
+    return next((event.phase == "eval" for event in events if event.kind in ("input", "forward")), False)
 
 
 def _of_leftover(case: Case, top: Suspect) -> str:

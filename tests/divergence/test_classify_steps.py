@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fixtures.tapes import NAMES, SITES, Script, after, other_draws, run_of, table, written
+from dataclasses import replace
+
+from fixtures.tapes import NAMES, SITES, Script, after, evaluating, other_draws, run_of, table, written
 from rectest.divergence.compare import compare_runs
 from rectest.divergence.finding import Finding
 from rectest.divergence.tapes import Event
@@ -37,3 +39,23 @@ def test_ids_drawn_in_every_step_are_negatives_from_the_first_step_on() -> None:
 
     assert ("negatives", 1) == (finding.stage, finding.step)
     assert finding.nature == "other numbers"
+
+
+def drawn_with_gradients(site: str, *, draws: bool) -> list[Event]:
+    """The evaluation draws before it switches gradients off."""
+    events = evaluating(draws=draws)
+    return [replace(e, phase="train", site=site) if e.site == SITES["eval"] and e.kind == "draw" else e for e in events]
+
+
+def test_what_is_drawn_to_prepare_an_evaluation_belongs_to_it() -> None:
+    finding = found(*(drawn_with_gradients("train.py:88:show", draws=draws) for draws in (True, False)))
+
+    assert ("rng_evaluation", "train.py:88:show") == (finding.stage, finding.causes[0].site)
+
+
+def test_extra_draws_between_two_steps_of_training_are_none_of_evaluation() -> None:
+    """The control: the model is called for training next."""
+    first, second = (drawn_with_gradients("train.py:88:show", draws=draws) for draws in (True, False))
+    first = [e for e in first if not (e.phase == "eval" and e.kind in ("input", "forward"))]
+
+    assert found(first, second).stage != "rng_evaluation"
