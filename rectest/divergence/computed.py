@@ -36,7 +36,7 @@ def arithmetic(case: Case) -> Iterator[Suspect]:
     if isinstance(threads, int) and threads > 1 and not on_gpu:
         what = f"sums are split over {threads} threads, and rounding depends on the split"
         advice = "call torch.set_num_threads(1), or accept differences of this size"
-        yield Suspect(rank=28.0, cause=Cause(kind="threads", what=what, advice=advice, pin="threads"))
+        yield Suspect(rank=30.5, cause=Cause(kind="threads", what=what, advice=advice, pin="threads"))
 
 
 def _kernel(case: Case, symptom: Symptom) -> Cause:
