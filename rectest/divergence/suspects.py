@@ -112,7 +112,9 @@ def _queues(case: Case) -> Iterator[Suspect]:
         return
     many = (e for _, e, _ in upstream.differing(case.tapes, case.limits, "queue") if e.info.get("producers", 2) != 1)
     event = next(many, None)
-    children = [e for e in case.tapes[0].events[: case.limits[0]] if e.kind == "process"]
+    started = [e for e in case.tapes[0].events[: case.limits[0]] if e.kind == "process"]
+    # a program that a package asks for something feeds nobody
+    children = [e for e in started if e.info.get("how") != "Popen"] or started
     if event is None and case.overlap > 0.5 and len(children) > 1:
         event = children[0]
     if event is not None:

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fixtures.tapes import NAMES, SITES, Script, after, evaluating, other_draws, run_of, table, written
+from fixtures.tapes import (
+    NAMES,
+    SITES,
+    Script,
+    after,
+    evaluating,
+    event,
+    inserted,
+    of,
+    other_draws,
+    run_of,
+    table,
+    written,
+)
 from rectest.divergence.compare import compare_runs
 from rectest.divergence.finding import Finding
 from rectest.divergence.tapes import Event
@@ -59,3 +72,24 @@ def test_extra_draws_between_two_steps_of_training_are_none_of_evaluation() -> N
     first = [e for e in first if not (e.phase == "eval" and e.kind in ("input", "forward"))]
 
     assert found(first, second).stage != "rng_evaluation"
+
+
+def test_batches_in_another_order_are_laid_to_the_workers_and_not_to_a_program_that_a_package_asks() -> None:
+    orders = ((1, 2, 3, 4, 5, 6), (1, 3, 2, 5, 4, 6))
+    original = written(Script(steps=6))
+    runs = []
+    for order in orders:
+        events = [
+            replace(item, digest=original[of(original, item.kind, item.name, step=order[item.step - 1])].digest)
+            if item.kind in ("batch", "input")
+            else item
+            for item in original
+        ]
+        package = event(1, "setup", "process", "main.1", "", "site-packages/cuda/load.py:29:find", how="Popen")
+        workers = [event(1, "setup", "process", f"main.{k}", "", "train.py:64:main", how="Process") for k in (2, 3)]
+        runs.append(inserted(events, of(events, "batch"), package, *workers))
+
+    finding = found(*runs)
+
+    assert ("batch_order", "train.py:64:main") == (finding.stage, finding.causes[0].site)
+    assert finding.causes[0].what.startswith("2 processes")
