@@ -16,8 +16,8 @@ __all__ = ["COMPUTATION", "Pair", "Parts", "differs", "is_integer"]
 
 COMPUTATION = (
     "init",
-    "weights",
     "batch",
+    "weights",
     "input",
     "forward",
     "loss",

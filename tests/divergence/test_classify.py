@@ -15,6 +15,7 @@ from fixtures.tapes import (
     draw,
     evaluating,
     event,
+    found,
     hashed,
     inserted,
     of,
@@ -26,18 +27,10 @@ from fixtures.tapes import (
     written,
 )
 from rectest.divergence.compare import compare_runs
-from rectest.divergence.finding import DIVERGED, STAGES, Finding
+from rectest.divergence.finding import Finding
 from rectest.divergence.tapes import Event
 
 NEGATIVES, SHUFFLE = SITES["negatives"], SITES["shuffle"]
-
-
-def found(first: list[Event], second: list[Event]) -> Finding:
-    finding = compare_runs(run_of(first), run_of(second))
-    assert finding.verdict == DIVERGED
-    assert finding.stage in STAGES
-    assert len(finding.evidence) >= 2
-    return finding
 
 
 def test_negatives_from_a_global_generator_that_nobody_seeded() -> None:

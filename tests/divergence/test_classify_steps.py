@@ -11,24 +11,16 @@ from fixtures.tapes import (
     after,
     evaluating,
     event,
+    found,
     inserted,
     of,
     other_draws,
-    run_of,
     table,
     written,
 )
-from rectest.divergence.compare import compare_runs
-from rectest.divergence.finding import Finding
 from rectest.divergence.tapes import Event
 
 NEGATIVES = SITES["negatives"]
-
-
-def found(first: list[Event], second: list[Event]) -> Finding:
-    finding = compare_runs(run_of(first), run_of(second))
-    assert finding.exit_code == 1
-    return finding
 
 
 def test_a_parameter_that_moved_between_two_steps_was_not_moved_by_the_optimizer() -> None:

@@ -14,6 +14,7 @@ from fixtures.tapes import (
     draw,
     evaluating,
     event,
+    found,
     hashed,
     inserted,
     of,
@@ -24,18 +25,9 @@ from fixtures.tapes import (
     written,
 )
 from rectest.divergence.compare import compare_runs
-from rectest.divergence.finding import DIVERGED, STAGES, Finding
 from rectest.divergence.tapes import Event
 
 NEGATIVES, SHUFFLE = SITES["negatives"], SITES["shuffle"]
-
-
-def found(first: list[Event], second: list[Event]) -> Finding:
-    finding = compare_runs(run_of(first), run_of(second))
-    assert finding.verdict == DIVERGED
-    assert finding.stage in STAGES
-    assert len(finding.evidence) >= 2
-    return finding
 
 
 def unseeded(run: int, **seed: object) -> list[Event]:

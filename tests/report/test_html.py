@@ -7,19 +7,17 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from fixtures.evidence import CASES, evidence
+from fixtures.html_page import Page
 from fixtures.pages import ABSENT, HOSTILE, make_report, make_result
 from rectest.checks.result import Verdict
 from rectest.report import html
 from rectest.report.html import html_report, write_page
 from rectest.report.machine import Origin, RunReport
-
-VOID = {"meta", "br", "link", "img"}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -40,43 +38,6 @@ def _remembered_figures():
         for name in ("curve_figure", "feature_figure", "prefix_figure"):
             patch.setattr(html, name, remembering(getattr(html, name)))
         yield
-
-
-class Page(HTMLParser):
-    """Elements, ids, links and visible text; an element that is not closed is an error."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.words: list[str] = []
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.found if name == tag]
-
-    def under(self, start: str, end: str) -> str:
-        return self.text.partition(start)[2].partition(end)[0]
 
 
 def overview(report: RunReport) -> list[str]:

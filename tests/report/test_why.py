@@ -5,49 +5,16 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import fields, replace
-from html.parser import HTMLParser
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures.findings import HOSTILE, IDENTICAL_FINDING, NEGATIVES, RNG, make_details
+from fixtures.html_page import Page
 from rectest.divergence.details import Details
 from rectest.divergence.finding import UNKNOWN, Finding, Growth
 from rectest.report.why import growth_figure, why_page, write_why_page
-
-VOID = {"meta", "br", "circle", "rect", "line", "polyline"}
-
-
-class Page(HTMLParser):
-    """Elements and visible text; an element that is not closed is an error."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.words: list[str] = []
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
 
 
 def page_of(details: Details) -> Page:
