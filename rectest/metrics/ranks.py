@@ -1,7 +1,8 @@
-"""`Ranks` of relevant items, and the exact counting that makes them from scores in NumPy.
+"""`Ranks` of relevant items, and how they follow from scores in NumPy.
 
-Owns the tie rule and the refusal of scores that are not finite; `rectest.training.evaluate` counts the same on the
-device where the scores are, and ends in the same `ranks_from_counts`. The metrics made of ranks are in `ranking.py`.
+Owns the tie rule. The counting, and the refusal of scores that are not finite, are in `counting.py`;
+`rectest.training.evaluate` counts the same on an accelerator, and ends in the same `ranks_from_counts`. The metrics
+made of ranks are in `ranking.py`.
 
 The rank of a target counts all candidates of its row, the row's other relevant items among them, so that the usual
 list metrics follow from ranks alone. Ties: within a group of `n` candidates with equal scores, `a` of them relevant,
@@ -13,7 +14,7 @@ each other have no uncertainty, since which of them comes first changes no metri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,22 +22,15 @@ import numpy as np
 import numpy.typing as npt
 
 from rectest.errors import MetricError, RecordError
+from rectest.metrics.counting import RowCounter, Scores, refuse_nonfinite
 from rectest.metrics.lists import Ints, ItemLists
-from rectest.metrics.targets import TargetBlock, Targets
+from rectest.metrics.targets import Targets
 
-__all__ = ["Ranks", "as_targets", "rank_slots", "rank_targets", "ranks_from_counts", "refuse_nonfinite", "row_chunks"]
+__all__ = ["Ranks", "as_targets", "rank_slots", "rank_targets", "ranks_from_counts", "refuse_nonfinite"]
 
 Floats = npt.NDArray[np.float64]
-Scores = npt.NDArray[np.floating[Any]]
-
-BLOCK_BYTES = 4 << 20
-"""Scores are compared in blocks of about this size, which stay in a core's cache; it never changes a rank."""
-
-_LANES = 8 * 255
-"""As many 0/1 bytes can be added as words of 8 bytes before one of the 8 lanes overflows."""
-
-_EVEN_BYTES = np.uint64(0x00FF00FF00FF00FF)
-_ADD_PAIRS = np.uint64(0x0001000100010001)
+_BLOCK_BYTES = 64 << 20
+"""Targets are looked up for about so many bytes of scores at once; it never changes a rank."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,14 +138,13 @@ def rank_targets(
         msg = f"scores must be float[{targets.num_rows}, columns], got {scores.dtype}{list(scores.shape)}"
         raise ValueError(msg)
     targets.check_width(scores.shape[1])
-    step = block_rows or max(1, BLOCK_BYTES // max(1, scores.shape[1] * scores.itemsize))
-    counter = _Counter(min(step, len(scores)), scores.shape[1] - targets.first_column)
+    step = block_rows or max(1, _BLOCK_BYTES // (scores.shape[1] * scores.itemsize))
+    counter = RowCounter(scores.shape[1], scores.dtype, first_column=targets.first_column)
     counts = np.empty((2, len(targets.row)), dtype=np.int64)
     for start in range(0, len(scores), step):
         part = scores[start : start + step]
         block = targets.block(start, start + len(part))
-        _refuse_unusable(part, block, start=start, first_column=targets.first_column)
-        counts[:, block.position] = counter.block(part, block, first_column=targets.first_column)
+        counter.block(part, block, start=start, out=counts[:, block.position])
     return ranks_from_counts(targets, counts, num_columns=scores.shape[1])
 
 
@@ -182,41 +175,39 @@ def as_targets(
 
 
 def ranks_from_counts(targets: Targets, counts: Ints, *, num_columns: int) -> Ranks:
-    """Ranks from int64[2, T]: how many candidates of its row score above, and at least as much as, each target."""
+    """Ranks from int64[2, T]: how many candidates of its row score above, and at least as much as, each target.
+
+    The counts are used up: they become a column of the ranks.
+    """
     above, at_least = counts
     tied = at_least - above
     if len(tied) and tied.min() < 1:
         msg = f"row {targets.row[int(tied.argmin())]}: a target was not counted among its own candidates"
         raise MetricError(msg)
     place, num_tied_relevant = _places_within_ties(targets.row, above)
+    # Written into arrays that are there already: to get memory for new ones costs more than what is done in it.
+    expected = np.add(tied, 1, dtype=np.float64)
+    expected *= place
+    expected /= num_tied_relevant + 1
+    expected += above
+    at_least += place - num_tied_relevant
     return Ranks(
         user=targets.row,
-        expected=above + place * (tied + 1) / (num_tied_relevant + 1),
-        optimistic=above + place,
-        pessimistic=at_least - num_tied_relevant + place,
+        expected=expected,
+        optimistic=np.add(above, place, out=tied),
+        pessimistic=at_least,
         num_candidates=targets.num_candidates(num_columns),
         num_users=targets.num_rows,
     )
 
 
-def refuse_nonfinite(bad: npt.NDArray[np.bool_], *, first_row: int) -> None:
-    """Raise `MetricError` if any of bool[rows, columns] marks the score of a candidate that is not finite."""
-    if bad.any():
-        row, column = (int(index[0]) for index in np.nonzero(bad))
-        msg = (
-            f"scores of {int(bad.sum())} candidates are NaN or infinite, first in row {first_row + row}, column "
-            f"{column}; such scores compare as if the target had won, so nothing is ranked: look at what diverged"
-        )
-        raise MetricError(msg)
-
-
-def _places_within_ties(row: Ints, above: Ints) -> tuple[Ints, Ints]:
+def _places_within_ties(row: Ints, above: Ints) -> tuple[Ints | int, Ints | int]:
     """The place (from 1) of each target among the relevant items it ties with, and how many those are.
 
     Within a row the same count above means the same score, so ties are found without looking at scores again.
     """
-    if (np.diff(row) > 0).all():
-        return np.ones_like(row), np.ones_like(row)
+    if (row[1:] > row[:-1]).all():
+        return 1, 1
     order = np.lexsort((above, row))
     starts = np.flatnonzero(np.diff(row[order], prepend=-1) | np.diff(above[order], prepend=-1))
     sizes = np.diff(starts, append=len(order))
@@ -225,55 +216,3 @@ def _places_within_ties(row: Ints, above: Ints) -> tuple[Ints, Ints]:
     place[order] = np.arange(1, len(order) + 1) - np.repeat(starts, sizes)
     size[order] = np.repeat(sizes, sizes)
     return place, size
-
-
-def _refuse_unusable(part: Scores, block: TargetBlock, *, start: int, first_column: int) -> None:
-    """A NaN or infinity makes the sum of a block NaN or infinite, so one sum clears almost every block."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = part[:, first_column:].sum(dtype=np.promote_types(part.dtype, np.float32))
-    if not np.isfinite(total):
-        bad = ~np.isfinite(part) & ~block.ignored_mask(part.shape[1], first_column=first_column)
-        refuse_nonfinite(bad, first_row=start)
-
-
-def row_chunks(row: Ints, num_rows: int) -> Iterator[tuple[slice, slice | Ints]]:
-    """Targets in chunks of at most `num_rows`; consecutive rows come as a slice, which copies nothing."""
-    for start in range(0, len(row), max(1, num_rows)):
-        rows = row[start : start + num_rows]
-        consecutive = bool((np.diff(rows) == 1).all())
-        yield slice(start, start + len(rows)), slice(int(rows[0]), int(rows[-1]) + 1) if consecutive else rows
-
-
-class _Counter:
-    """Counts true comparisons a row, in a buffer that stays in cache.
-
-    The 0/1 bytes are added as words of 8, then the 8 lanes of each word: that reads them at the speed of memory,
-    where `sum` on booleans converts each of them to an int64 first.
-    """
-
-    def __init__(self, num_rows: int, width: int) -> None:
-        self._width = width
-        num_groups = max(1, -(-width // _LANES))
-        num_words = -(-width // (8 * num_groups))
-        self._flags = np.zeros((num_rows, num_groups * num_words * 8), dtype=bool)
-        self._words = self._flags.view(np.uint64).reshape(num_rows, num_groups, num_words)
-
-    def block(self, part: Scores, block: TargetBlock, *, first_column: int) -> Ints:
-        """int64[2, T]: candidates above, and at least as high as, each target of a block."""
-        mine = part[block.row, block.column]
-        target, column = block.pairs()
-        ignored = part[block.row[target], column]
-        counts = np.empty((2, len(mine)), dtype=np.int64)
-        for out, compare in zip(counts, (np.greater, np.greater_equal), strict=True):
-            for these, rows in row_chunks(block.row, len(part)):
-                out[these] = self._rows(compare, part[rows, first_column:], mine[these, None])
-            out -= np.bincount(target[compare(ignored, mine[target])], minlength=len(out))
-        return counts
-
-    def _rows(self, compare: Callable[..., Any], scores: Scores, mine: Scores) -> Ints:
-        num_rows = len(scores)
-        compare(scores, mine, out=self._flags[:num_rows, : self._width])
-        lanes = self._words[:num_rows].sum(axis=2)
-        pairs = (lanes & _EVEN_BYTES) + ((lanes >> np.uint64(8)) & _EVEN_BYTES)
-        total: Ints = ((pairs * _ADD_PAIRS) >> np.uint64(48)).sum(axis=1).astype(np.int64)
-        return total

@@ -160,6 +160,8 @@ class Targets:
 
     def num_candidates(self, num_columns: int) -> Ints:
         """int64[T]: how many candidates each target is ranked among, itself included."""
+        if not len(self.ignored_row):
+            return np.full(len(self.row), num_columns - self.first_column)
         ignored = np.bincount(self.ignored_row, minlength=self.num_rows)
         return num_columns - self.first_column - ignored[self.row]
 

@@ -1,12 +1,14 @@
-"""Counts ranks in torch, on the device where the scores are, without ever holding the whole score matrix.
+"""Counts ranks of scores in torch, block by block, without ever holding the whole score matrix.
 
-The twin of `rectest.metrics.ranks`: the same `Targets`, the same counts, the same `ranks_from_counts`; a test holds
-both equal. Owns nothing about modes or gradients of a model: the caller puts it into evaluation mode.
+Scores on the CPU lend their memory to `rectest.metrics.counting`. Scores on an accelerator are counted there, against
+the same `Targets` and into the same `ranks_from_counts`; a test holds both ways equal. Owns nothing about modes or
+gradients of a model: the caller puts it into evaluation mode.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,19 +16,19 @@ import torch
 from torch import Tensor
 
 from rectest.errors import MetricError
+from rectest.metrics.counting import RowCounter, refuse_nonfinite, row_chunks
 from rectest.metrics.lists import Ints, ItemLists
-from rectest.metrics.ranks import Ranks, as_targets, ranks_from_counts, refuse_nonfinite, row_chunks
+from rectest.metrics.ranks import Ranks, as_targets, ranks_from_counts
 from rectest.metrics.targets import TargetBlock, Targets
 
 __all__ = ["count_ranks"]
 
-_BUFFER_BYTES = {"cpu": 4 << 20}
-"""On a CPU the comparison must stay in a core's cache between being written and being added up."""
-
-_DEVICE_BUFFER_BYTES = 256 << 20
-"""On an accelerator fewer and larger kernels are what counts."""
+_BUFFER_BYTES = 256 << 20
+"""On an accelerator few and large kernels are what counts."""
 
 _EXACT_IN_FLOAT32 = 1 << 24
+
+_NUMPY_DTYPES = (torch.float32, torch.float64)
 
 
 @torch.no_grad()
@@ -45,7 +47,8 @@ def count_ranks(
     for `candidates` int[num_rows, C]; the lists, and what may go wrong, are those of `rectest.metrics.rank_targets`.
     Scores may have any floating dtype and are compared in it, so ties that low precision makes are ties here:
     look at `tie_share`. Every block costs one transfer from the device: its counts and the range of its scores.
-    `block_rows` bounds the memory (rows times columns of the scores) and changes no rank.
+    `block_rows` bounds the memory (rows times columns of the scores; on the CPU, scores of less than float32 are
+    widened to it) and changes no rank.
     """
     if block_rows < 1:
         msg = f"block_rows must be at least 1, got {block_rows}"
@@ -68,7 +71,7 @@ def count_ranks(
             width = scores.shape[1]
             targets.check_width(width)
         block = targets.block(start, stop)
-        counts[:, block.position] = counter.block(scores, block, start=start)
+        counter.block(scores, block, start=start, out=counts[:, block.position])
     return ranks_from_counts(targets, counts, num_columns=width)
 
 
@@ -83,7 +86,32 @@ def _check_shape(scores: Tensor, num_rows: int, *, width: int) -> None:
 
 
 class _Counter:
-    """Counts block after block, and keeps the buffer of the comparison between them."""
+    """Counts every block where its scores are, and keeps the buffers of the comparisons between blocks."""
+
+    def __init__(self, first_column: int) -> None:
+        self._first_column = first_column
+        self._on_host: dict[np.dtype[Any], RowCounter] = {}
+        self._on_device = _DeviceCounter(first_column)
+
+    def block(self, scores: Tensor, block: TargetBlock, *, start: int, out: Ints) -> None:
+        """Write the candidates above, and at least as high as, each target of a block to int64[2, T]."""
+        if _lends_memory(scores):
+            # float32 holds every value of the shorter types, so that neither order nor ties change.
+            array = (scores if scores.dtype in _NUMPY_DTYPES else scores.float()).numpy(force=True)
+            if array.dtype not in self._on_host:
+                counter = RowCounter(array.shape[1], array.dtype, first_column=self._first_column)
+                self._on_host[array.dtype] = counter
+            self._on_host[array.dtype].block(array, block, start=start, out=out)
+        else:
+            out[...] = self._on_device.block(scores, block, start=start)
+
+
+def _lends_memory(scores: Tensor) -> bool:
+    return scores.device.type == "cpu"
+
+
+class _DeviceCounter:
+    """Counts in torch, with one transfer from the device for each block."""
 
     def __init__(self, first_column: int) -> None:
         self._first_column = first_column
@@ -119,8 +147,7 @@ class _Counter:
         width = candidates.shape[1]
         if self._flags.shape[1:] != (width,) or self._flags.device != candidates.device:
             dtype = torch.float32 if width <= _EXACT_IN_FLOAT32 else torch.float64
-            num_bytes = _BUFFER_BYTES.get(candidates.device.type, _DEVICE_BUFFER_BYTES)
-            most = max(1, num_bytes // (width * dtype.itemsize))
+            most = max(1, _BUFFER_BYTES // (width * dtype.itemsize))
             self._flags = torch.empty((most, width), dtype=dtype, device=candidates.device)
         return len(self._flags)
 

@@ -1,27 +1,46 @@
-"""How near counting ranks comes to its limit, reading the scores once, and how far the obvious way is from it.
+"""How near counting ranks comes to its limit, reading the scores once, and how far other evaluators are from it.
 
-Run with `pytest tests/bench --benchmark-enable --benchmark-only`; only ratios are asserted, never times, and those with
-room, so that they fail for a lost trick and not for a busy machine. The contenders of a ratio run in turn, round by
-round, so that noise falls on all alike.
+Run with `OMP_NUM_THREADS=1 pytest tests/bench/test_bench_ranks.py --benchmark-enable --benchmark-only`; only ratios are
+asserted, never times. The unit is one thread that reads the same bytes once (`fixtures.bench.read_once`), in the same
+run, in turn with the contenders. Neighbours slow comparisons, and the kernel's handing out of memory, more than they
+slow reading. So a measurement may be repeated, the least ratio counts, and what is asserted is the limit with an
+allowance for a busy machine; `extra_info` has the limit, the ratios and whether the limit itself was kept.
+
+`RECTEST_BENCH_USERS` sets the users of the full ranking: 10,000 in the statement of the limits, which take 800 MB.
+RecBole takes part if `RECTEST_RECBOLE_PYTHON` names an interpreter that has it (see `tests/external`).
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from fixtures.bench import interleaved_ratios, one_thread, read_once
 from rectest.metrics.ranks import rank_targets
 from rectest.metrics.targets import Targets
 from rectest.training.evaluate import count_ranks
 
-SHAPES = {"full": (1000, 20_001), "100-candidates": (50_000, 101)}
-BLOCK_ROWS = {"full": 256, "100-candidates": 8192}
-ROUNDS = 7
+SHAPES = {"full": (int(os.environ.get("RECTEST_BENCH_USERS", "2000")), 20_001), "100-candidates": (100_000, 100)}
+BLOCK_ROWS = {"full": 1024, "100-candidates": 8192}
+LIMITS = {"full": 2.5, "100-candidates": 6.0}
+MARKED_LIMIT = 5.0
+TIMES_TORCHMETRICS = 500
+TIMES_RECBOLE = 10
+BUSY = 1.6
+TRIES = 3
+
+SIZE, FUSED_ROWS = 64, 64
+"""Of the model whose scoring is fused with counting: embedding size, and users at a time."""
+
+RECBOLE_PYTHON = os.environ.get("RECTEST_RECBOLE_PYTHON", "")
 
 
 @pytest.fixture(params=list(SHAPES))
@@ -37,52 +56,170 @@ def scores(shape: str) -> torch.Tensor:
 @pytest.fixture
 def targets(shape: str) -> Targets:
     num_rows, width = SHAPES[shape]
-    return Targets.full(np.random.default_rng(1).integers(1, width, num_rows), num_rows=num_rows)
+    column = np.random.default_rng(1).integers(1, width, num_rows)
+    return Targets.full(column, num_rows=num_rows) if shape == "full" else Targets.slots(column, num_columns=width)
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> object:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
-def test_torch_counter(benchmark: BenchmarkFixture, shape: str, scores: torch.Tensor, targets: Targets) -> None:
-    own = scores[torch.from_numpy(targets.row), torch.from_numpy(targets.column)][:, None]
-    ratios = _ratios(
-        count=lambda: count_ranks(lambda rows: scores[rows], len(scores), targets, block_rows=BLOCK_ROWS[shape]),
-        naive=lambda: (scores.isfinite().all(), (scores > own).sum(1), (scores >= own).sum(1)),
-        read=lambda: [part.sum() for part in scores.split(BLOCK_ROWS[shape])],
-    )
-    benchmark.extra_info |= ratios
-    benchmark(count_ranks, lambda rows: scores[rows], len(scores), targets, block_rows=BLOCK_ROWS[shape])
-
-    assert ratios["count"] < ratios["naive"] / 2
-    assert ratios["count"] < {"full": 25, "100-candidates": 40}[shape]
-
-
-def test_numpy_counter(benchmark: BenchmarkFixture, shape: str, scores: torch.Tensor, targets: Targets) -> None:
+def test_ranks_beside_the_read(benchmark: BenchmarkFixture, shape: str, scores: torch.Tensor, targets: Targets) -> None:
+    """With the tie count and the look for scores that are not finite, on scores with and without ties."""
     array = scores.numpy()
+    tied = (scores * 64).round_().div_(64)
     own = array[targets.row, targets.column][:, None]
-    ratios = _ratios(
-        count=lambda: rank_targets(array, targets),
-        naive=lambda: (np.isfinite(array).all(), (array > own).sum(1), (array >= own).sum(1)),
-        read=lambda: [part.sum() for part in scores.split(BLOCK_ROWS[shape])],
-    )
+    rows = BLOCK_ROWS[shape]
+    must = {
+        "torch": lambda: count_ranks(lambda part: scores[part], len(scores), targets, block_rows=rows),
+        "torch_ties": lambda: count_ranks(lambda part: tied[part], len(scores), targets, block_rows=rows),
+        "numpy": lambda: rank_targets(array, targets),
+        "numpy_ties": lambda: rank_targets(tied.numpy(), targets),
+    }
+    ratios = _least(dict.fromkeys(must, LIMITS[shape]), unit=lambda: read_once(array), contenders=must)
+    naive = lambda: (np.isfinite(array).all(), (array > own).sum(1), (array >= own).sum(1))  # noqa: E731
+    ratios |= interleaved_ratios(unit=lambda: read_once(array), rounds=3, naive=naive)
+    kept = all(ratios[name] <= LIMITS[shape] for name in must)
+    benchmark.extra_info |= {"limit": LIMITS[shape], "kept": kept, "users": len(scores), **ratios}
+    benchmark.pedantic(must["torch"], rounds=3)
+
+    assert {name: ratio for name, ratio in ratios.items() if name in must and ratio > BUSY * LIMITS[shape]} == {}
+    assert ratios["numpy"] < ratios["naive"]
+
+
+def test_marks_on_seen_items_beside_the_read(benchmark: BenchmarkFixture) -> None:
+    """Seen items that the caller set to minus infinity: 20 a user to leave out, and no sum that clears a piece.
+
+    That is more work than the limit speaks of, so it has one of its own.
+    """
+    num_rows, width = SHAPES["full"]
+    rng = np.random.default_rng(2)
+    seen = rng.integers(1, width, (num_rows, 20))
+    scores = rng.standard_normal((num_rows, width), dtype=np.float32)
+    np.put_along_axis(scores, seen, -np.inf, axis=1)
+    relevant = np.argmax(scores[:, 1:], axis=1) + 1
+    targets = Targets.full(relevant, num_rows=num_rows, excluded=seen)
+    ranking = {"marked": lambda: rank_targets(scores, targets)}
+    ratios = _least({"marked": MARKED_LIMIT}, unit=lambda: read_once(scores), contenders=ranking)
     benchmark.extra_info |= ratios
-    benchmark(rank_targets, array, targets)
+    benchmark.pedantic(ranking["marked"], rounds=3)
 
-    assert ratios["count"] < {"full": 0.9, "100-candidates": 2.0}[shape] * ratios["naive"]
-    assert ratios["count"] < {"full": 10, "100-candidates": 40}[shape]
+    assert ratios["marked"] <= MARKED_LIMIT
 
 
-def _ratios(*, read: Callable[[], object], **contenders: Callable[[], object]) -> dict[str, float]:
-    """Best time of each contender in units of the best time of `read`."""
-    best = dict.fromkeys(("read", *contenders), float("inf"))
-    for _ in range(ROUNDS):
-        for name, run in {"read": read, **contenders}.items():
-            start = time.perf_counter()
-            run()
-            best[name] = min(best[name], time.perf_counter() - start)
-    return {name: round(best[name] / best["read"], 2) for name in contenders}
+@pytest.mark.filterwarnings("ignore::Warning")
+def test_ranks_beside_torchmetrics(
+    benchmark: BenchmarkFixture, shape: str, scores: torch.Tensor, targets: Targets
+) -> None:
+    """torchmetrics takes time in proportion to its users, so it gets few of them."""
+    from torchmetrics import retrieval
+
+    num_users = 20 if shape == "full" else 400
+    few = scores[:num_users]
+    relevant = torch.zeros(few.shape, dtype=torch.bool)
+    relevant[torch.arange(num_users), torch.from_numpy(targets.column[:num_users])] = True
+    index = torch.arange(num_users).repeat_interleave(few.shape[1])
+    kinds = [retrieval.RetrievalRecall(top_k=10), retrieval.RetrievalNormalizedDCG(top_k=10), retrieval.RetrievalMRR()]
+
+    def torchmetrics() -> None:
+        for metric in kinds:
+            metric.reset()
+            metric(few.flatten(), relevant.flatten(), indexes=index)
+
+    rows = BLOCK_ROWS[shape]
+    found = interleaved_ratios(
+        unit=lambda: count_ranks(lambda part: scores[part], len(scores), targets, block_rows=rows),
+        rounds=3,
+        torchmetrics=torchmetrics,
+    )
+    times = round(found["torchmetrics"] * len(scores) / num_users)
+    benchmark.extra_info |= {"torchmetrics": times}
+    benchmark.pedantic(torchmetrics, rounds=1)
+
+    assert times > TIMES_TORCHMETRICS
+
+
+@pytest.mark.skipif(not RECBOLE_PYTHON, reason="RECTEST_RECBOLE_PYTHON names no interpreter that has RecBole")
+def test_ranks_beside_recbole(benchmark: BenchmarkFixture, shape: str, scores: torch.Tensor, targets: Targets) -> None:
+    """Both in units of the read of their own process, on scores of the same shape."""
+    rows = BLOCK_ROWS[shape]
+    count = {"torch": lambda: count_ranks(lambda part: scores[part], len(scores), targets, block_rows=rows)}
+    ours = _least({"torch": LIMITS[shape]}, unit=lambda: read_once(scores.numpy()), contenders=count)
+    num_rows = min(len(scores), 2000 if shape == "full" else 100_000)
+    command = [RECBOLE_PYTHON, str(Path(__file__).with_name("recbole_ranks.py")), str(num_rows), str(scores.shape[1])]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    seconds = json.loads(done.stdout)
+    theirs = seconds["recbole"] / seconds["read"]
+    benchmark.extra_info |= {
+        "torch": ours["torch"],
+        "recbole": round(theirs, 1),
+        "times": round(theirs / ours["torch"]),
+    }
+    benchmark.pedantic(count["torch"], rounds=3)
+
+    assert theirs / ours["torch"] > TIMES_RECBOLE
+
+
+def test_scoring_fused_with_counting_holds_no_score_matrix(benchmark: BenchmarkFixture) -> None:
+    """The memory is that of a block of scores, and counting costs less than scoring."""
+    num_rows, width = SHAPES["full"]
+    rng = torch.Generator().manual_seed(0)
+    users, items = torch.randn(num_rows, SIZE, generator=rng), torch.randn(width, SIZE, generator=rng)
+    targets = Targets.full(np.random.default_rng(1).integers(1, width, num_rows), num_rows=num_rows)
+    block = torch.empty(FUSED_ROWS, width)
+
+    def score(rows: slice) -> torch.Tensor:
+        part = users[rows]
+        return torch.mm(part, items.t(), out=block[: len(part)])
+
+    def fused() -> None:
+        count_ranks(score, num_rows, targets, block_rows=FUSED_ROWS)
+
+    def scoring() -> None:
+        for start in range(0, num_rows, FUSED_ROWS):
+            score(slice(start, start + FUSED_ROWS))
+
+    ratios = interleaved_ratios(unit=scoring, rounds=5, fused=fused)
+    held = _peak_bytes(fused)
+    benchmark.extra_info |= {
+        **ratios,
+        "held_MB": round((held + block.nbytes) / 1e6, 1),
+        "score_matrix_MB": round(num_rows * width * 4 / 1e6),
+    }
+    benchmark.pedantic(fused, rounds=3)
+
+    assert ratios["fused"] < 2
+    assert held + block.nbytes < 16e6
+
+
+def _least(
+    limits: dict[str, float], *, unit: Callable[[], object], contenders: dict[str, Callable[[], object]]
+) -> dict[str, float]:
+    """The least ratio of each contender over as many measurements as the limits need, at most `TRIES`."""
+    least = dict.fromkeys(contenders, float("inf"))
+    for _ in range(TRIES):
+        found = interleaved_ratios(unit=unit, rounds=5, **contenders)
+        least = {name: min(ratio, found[name]) for name, ratio in least.items()}
+        if all(least[name] <= limit for name, limit in limits.items()):
+            break
+    return least
+
+
+def _peak_bytes(run: Callable[[], object]) -> int:
+    """How far the resident size rises during a call, by the kernel's own high-water mark (Linux)."""
+    clear = Path("/proc/self/clear_refs")
+    if not clear.exists():
+        pytest.skip("the kernel keeps no high-water mark that can be reset")
+    clear.write_text("5")
+    before = _status("VmRSS")
+    run()
+    return max(0, _status("VmHWM") - before)
+
+
+def _status(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))

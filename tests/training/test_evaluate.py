@@ -1,8 +1,12 @@
-"""The torch counter is the NumPy counter: same ranks, same refusals, in any dtype and any block size."""
+"""Scores in torch are ranked as in NumPy: same ranks, same refusals, in any dtype, any block size and on any device.
+
+"cpu as a device" counts scores on the CPU in the way that accelerators do, so that it is tested where there is none.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -19,8 +23,10 @@ from rectest.metrics.targets import Targets
 from rectest.training import evaluate as module
 from rectest.training.evaluate import count_ranks
 
+AS_A_DEVICE = "cpu as a device"
 DEVICES = [
     "cpu",
+    AS_A_DEVICE,
     pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")),
 ]
 
@@ -39,9 +45,11 @@ def test_ranks_by_hand() -> None:
 @given(case=ranking_cases(), block_rows=st.integers(1, 7), dtype=st.sampled_from([torch.float32, torch.float64]))
 def test_equals_the_numpy_twin(device: str, case: RankingCase, block_rows: int, dtype: torch.dtype) -> None:
     expected = rank_targets(case.scores, case.relevant, excluded=case.excluded)
-    scores = torch.from_numpy(case.scores).to(device, dtype)
-
-    obtained = count_ranks(_blocks(scores), len(scores), case.relevant, excluded=case.excluded, block_rows=block_rows)
+    with _on(device) as where:
+        scores = torch.from_numpy(case.scores).to(where, dtype)
+        obtained = count_ranks(
+            _blocks(scores), len(scores), case.relevant, excluded=case.excluded, block_rows=block_rows
+        )
 
     _assert_same(expected, obtained)
 
@@ -55,7 +63,8 @@ def test_low_precision_is_compared_as_it_is(device: str, dtype: torch.dtype) -> 
     seen = rng.integers(1, 200, (300, 7))
 
     expected = rank_targets(scores.double().numpy(), relevant, excluded=seen)
-    obtained = count_ranks(_blocks(scores.to(device)), 300, relevant, excluded=seen, block_rows=64)
+    with _on(device) as where:
+        obtained = count_ranks(_blocks(scores.to(where)), 300, relevant, excluded=seen, block_rows=64)
 
     _assert_same(expected, obtained)
     assert (tie_share(obtained) > 0.5) == (dtype in (torch.float16, torch.bfloat16))
@@ -70,9 +79,10 @@ def test_candidate_lists_equal_the_numpy_twin(device: str) -> None:
     relevant = [row[rng.choice(16, size=rng.integers(0, 3), replace=False)] for row in candidates]
 
     expected = rank_targets(scores, relevant, candidates=candidates)
-    obtained = count_ranks(
-        _blocks(torch.from_numpy(scores).to(device)), 40, relevant, candidates=candidates, block_rows=7
-    )
+    with _on(device) as where:
+        obtained = count_ranks(
+            _blocks(torch.from_numpy(scores).to(where)), 40, relevant, candidates=candidates, block_rows=7
+        )
 
     _assert_same(expected, obtained)
 
@@ -83,7 +93,8 @@ def test_comparisons_in_many_small_chunks_change_nothing(monkeypatch: pytest.Mon
     relevant = [1 + rng.choice(29, size=rng.integers(0, 5), replace=False) for _ in range(50)]
     expected = count_ranks(_blocks(scores), 50, relevant)
 
-    monkeypatch.setitem(module._BUFFER_BYTES, "cpu", 400)
+    monkeypatch.setattr(module, "_lends_memory", lambda _: False)
+    monkeypatch.setattr(module, "_BUFFER_BYTES", 400)
 
     _assert_same(expected, count_ranks(_blocks(scores), 50, relevant))
 
@@ -134,25 +145,70 @@ def test_counting_leaves_the_scores_alone() -> None:
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_scores_that_are_not_finite_are_refused_with_their_place(device: str, bad: float) -> None:
-    scores = torch.zeros(5, 6, device=device)
+    scores = torch.zeros(5, 6)
     scores[3, 2] = scores[3, 4] = bad
 
-    with pytest.raises(MetricError, match="scores of 2 candidates are NaN or infinite, first in row 3, column 2"):
-        count_ranks(_blocks(scores), 5, np.ones(5, dtype=np.int64), block_rows=2)
+    with (
+        _on(device) as where,
+        pytest.raises(MetricError, match="scores of 2 candidates are NaN or infinite, first in row 3, column 2"),
+    ):
+        count_ranks(_blocks(scores.to(where)), 5, np.ones(5, dtype=np.int64), block_rows=2)
 
 
-def test_seen_items_may_be_masked_by_the_caller_too() -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_seen_items_may_be_masked_by_the_caller_too(device: str) -> None:
     scores = torch.tensor([[float("-inf"), 2.0, float("-inf"), 3.0]])
 
-    ranks = count_ranks(_blocks(scores), 1, [[1]], excluded=[[2]])
+    with _on(device) as where:
+        ranks = count_ranks(_blocks(scores.to(where)), 1, [[1]], excluded=[[2]])
 
     assert (ranks.expected[0], ranks.num_candidates[0]) == (2.0, 2)
 
 
-def test_large_low_precision_scores_are_no_infinity() -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_large_low_precision_scores_are_no_infinity(device: str) -> None:
     scores = torch.full((2, 50), 60_000.0, dtype=torch.float16)
 
-    assert count_ranks(_blocks(scores), 2, np.array([1, 2])).expected.tolist() == [25.0, 25.0]
+    with _on(device) as where:
+        assert count_ranks(_blocks(scores.to(where)), 2, np.array([1, 2])).expected.tolist() == [25.0, 25.0]
+
+
+@pytest.mark.parametrize("width", [50, 300])
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda scores: scores.t().contiguous().t(),
+        lambda scores: scores.repeat_interleave(2, dim=1)[:, ::2],
+        lambda scores: scores.clone().requires_grad_(),
+        lambda scores: torch.complex(scores, -scores).conj().imag,
+        lambda scores: torch.nn.Parameter(scores.clone()),
+    ],
+    ids=["by columns", "every second column", "needs a gradient", "negated when read", "parameter"],
+)
+@pytest.mark.parametrize("device", ["cpu", AS_A_DEVICE])
+def test_the_same_scores_in_another_tensor(device: str, view: Callable[[Tensor], Tensor], width: int) -> None:
+    rng = np.random.default_rng(9)
+    scores = torch.from_numpy(rng.integers(0, 40, (30, width)).astype(np.float32))
+    relevant = [1 + rng.choice(width - 1, size=rng.integers(0, 4), replace=False) for _ in range(30)]
+    expected = rank_targets(scores.numpy(), relevant)
+
+    with _on(device):
+        _assert_same(expected, count_ranks(_blocks(view(scores)), 30, relevant, block_rows=7))
+
+
+def test_blocks_of_another_type_are_compared_in_theirs() -> None:
+    nearly = torch.tensor([[0.0, 1.0, 1.0 + 1e-12, 2.0]], dtype=torch.float64)
+    dtypes = [torch.float32, torch.float64, torch.float32, torch.bfloat16]
+
+    ranks = count_ranks(lambda rows: nearly.to(dtypes[rows.start]), 4, [[1]] * 4, block_rows=1)
+
+    assert ranks.expected.tolist() == [2.5, 3.0, 2.5, 2.5]
+
+
+def test_eight_bits_are_enough_for_ranks() -> None:
+    scores = torch.tensor([[0.0, 1.0, 1.01, 2.0]]).to(torch.float8_e4m3fn)
+
+    assert count_ranks(lambda _: scores, 1, [[1]]).expected.tolist() == [2.5]
 
 
 def test_nobody_to_evaluate_is_an_error() -> None:
@@ -189,6 +245,15 @@ def test_bad_sizes_are_refused() -> None:
         count_ranks(_blocks(torch.zeros(1, 3)), 1, [[1]], block_rows=0)
     with pytest.raises(ValueError, match="the targets are of 2 rows, expected 1"):
         count_ranks(_blocks(torch.zeros(1, 3)), 1, Targets.full([[1], [2]], num_rows=2))
+
+
+@contextmanager
+def _on(device: str) -> Iterator[str]:
+    """The device to put scores on; and, for `AS_A_DEVICE`, the CPU's scores counted as an accelerator's are."""
+    with pytest.MonkeyPatch.context() as patch:
+        if device == AS_A_DEVICE:
+            patch.setattr(module, "_lends_memory", lambda _: False)
+        yield "cpu" if device == AS_A_DEVICE else device
 
 
 def _blocks(scores: Tensor) -> Callable[[slice], Tensor]:

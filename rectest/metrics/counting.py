@@ -1,0 +1,252 @@
+"""`RowCounter`: how many candidates of its row score above, and at least as much as, each target, in NumPy.
+
+Owns the comparisons, how they are added up at the speed of memory, and the refusal of scores that are not finite.
+What the counts mean is `ranks.py`; who competes with whom is `targets.py`. Which of its ways a block takes depends
+on its width, and changes no count.
+
+Everything happens in pieces that stay in a core's cache, so that only the first look at a piece waits for memory:
+one sum of the scores, in which a NaN or infinity shows, then two comparisons, then the sums of their 0/1 bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rectest.errors import MetricError
+from rectest.metrics.lists import Ints
+from rectest.metrics.targets import TargetBlock
+
+__all__ = ["RowCounter", "Scores", "refuse_nonfinite", "row_chunks"]
+
+Scores = npt.NDArray[np.floating[Any]]
+
+PIECE_BYTES = 7 << 18
+"""Scores are looked at in pieces of about this size."""
+
+_BYTE_SUM = 255
+"""As many 0/1 bytes add up within one byte."""
+
+_LANES = 8 * _BYTE_SUM
+"""As many 0/1 bytes can be added as words of 8 bytes before one of the 8 lanes overflows."""
+
+_HALF_BYTE = 15
+"""As many 0/1 bytes add up within half a byte."""
+
+_LOW_HALVES = np.uint64(0x0F0F0F0F0F0F0F0F)
+_ADD_BYTES = np.uint64(0x0101010101010101)
+_EVEN_BYTES = np.uint64(0x00FF00FF00FF00FF)
+_ADD_PAIRS = np.uint64(0x0001000100010001)
+
+
+class RowCounter:
+    """Counts block after block of scores of one width and type, and keeps its buffers between them."""
+
+    def __init__(self, width: int, dtype: np.dtype[Any], *, first_column: int) -> None:
+        self._first_column = first_column
+        self._num_rows = max(1, PIECE_BYTES // (width * dtype.itemsize))
+        kind = _NarrowRows if width <= _BYTE_SUM else _WideRows
+        self._rows = kind(self._num_rows, width, dtype, first_column=first_column)
+        self._look_at_each = False
+
+    def block(self, scores: Scores, block: TargetBlock, *, start: int, out: Ints) -> None:
+        """Write, for each target of the rows from `start` on, the candidates above and those at least as high.
+
+        `out` is int64[2, T]. The score of a candidate that is not finite is a `MetricError`, also in a row without
+        targets.
+        """
+        num_bad = 0
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._rows.begin(scores, block, out)
+            for rows, parts in self._pieces(block):
+                num_bad += self._num_bad(rows)
+                for these, first_row in parts:
+                    self._rows.count(these, first_row)
+            self._rows.end()
+        if num_bad and num_bad != _num_bad_ignored(scores, block):
+            ignored = block.ignored_mask(scores.shape[1], first_column=self._first_column)
+            refuse_nonfinite(~np.isfinite(scores) & ~ignored, first_row=start)
+        if len(block.ignored_row):
+            _take_back_ignored(scores, block, out)
+
+    def _pieces(self, block: TargetBlock) -> Iterator[tuple[slice, list[tuple[slice, int]]]]:
+        """Rows that are looked at together, and their targets in parts (with the row of the first of each)."""
+        starts = np.arange(0, block.num_rows, self._num_rows)
+        bounds = np.append(np.searchsorted(block.row, starts), len(block.row))
+        cuts = np.union1d(bounds, self._rows.cuts(block.row))
+        slices = map(slice, cuts[:-1].tolist(), cuts[1:].tolist())
+        parts = list(zip(slices, block.row[cuts[:-1]].tolist(), strict=True))
+        inner = np.searchsorted(cuts, bounds).tolist()
+        for start, low, high in zip(starts.tolist(), inner[:-1], inner[1:], strict=True):
+            yield slice(start, start + self._num_rows), parts[low:high]
+
+    def _num_bad(self, rows: slice) -> int:
+        """How many scores of a piece are not finite, the padding's not counted.
+
+        A NaN or infinity makes a sum NaN or infinite, so one sum clears almost every piece. After a piece that it
+        did not clear the next one is looked at directly: such scores are marks, and stand everywhere.
+        """
+        if not self._look_at_each and math.isfinite(self._rows.total(rows)):
+            return 0
+        num_bad = self._rows.num_bad(rows)
+        self._look_at_each = num_bad > 0
+        return num_bad
+
+
+class _WideRows:
+    """Rows of many candidates, compared row by row with their targets.
+
+    The 0/1 bytes of a comparison are added as words of 8, then the 8 lanes of each word: that reads them at the speed
+    of memory, where `sum` on booleans converts each of them to an int64 first.
+    """
+
+    def __init__(self, num_rows: int, width: int, dtype: np.dtype[Any], *, first_column: int) -> None:
+        self._first_column = first_column
+        self._wider = np.promote_types(dtype, np.float32)
+        width -= first_column
+        self._num_groups = max(1, -(-width // _LANES))
+        num_words = -(-width // (8 * self._num_groups))
+        flags = np.zeros((2, num_rows, self._num_groups * num_words * 8), dtype=bool)
+        self._above, self._at_least = flags[:, :, :width]
+        self._words = flags.view(np.uint64).reshape(2, num_rows, self._num_groups, num_words)
+
+    def begin(self, scores: Scores, block: TargetBlock, out: Ints) -> None:
+        """Take a block; the lanes of all its targets are kept, since adding them up piece by piece would cost more."""
+        self._mine = scores[block.row, block.column, None]
+        self._scores = scores[:, self._first_column :]
+        self._out = out
+        self._lanes = np.empty((*out.shape, self._num_groups), dtype=np.uint64)
+
+    def cuts(self, row: Ints) -> Ints:
+        """Where targets must be parted: rows of a part follow each other, so that scores are compared in place."""
+        return np.flatnonzero(np.diff(row) != 1) + 1
+
+    def total(self, rows: slice) -> float:
+        """The sum of a piece; einsum's plain loop is twice as fast as the pairwise one of `sum`."""
+        piece = self._scores[rows]
+        return float(np.einsum("ij->", piece) if piece.dtype == self._wider else piece.sum(dtype=self._wider))
+
+    def num_bad(self, rows: slice) -> int:
+        piece = self._scores[rows]
+        np.isfinite(piece, out=self._above[: len(piece)])
+        return piece.size - int(_sum_lanes(np.add.reduce(self._words[0, : len(piece)], axis=2)).sum())
+
+    def count(self, these: slice, first_row: int) -> None:
+        num = these.stop - these.start
+        against, mine = self._scores[first_row : first_row + num], self._mine[these]
+        np.greater(against, mine, out=self._above[:num])
+        np.greater_equal(against, mine, out=self._at_least[:num])
+        np.add.reduce(self._words[:, :num], axis=3, out=self._lanes[:, these])
+
+    def end(self) -> None:
+        self._out[...] = _sum_lanes(self._lanes)
+
+
+class _NarrowRows:
+    """Rows of few candidates, compared as one long row with every target repeated for each of its candidates.
+
+    To begin a row costs NumPy as much as to compare a hundred scores, so that it pays to have only one. Both
+    comparisons share the words that are added, one in the low and one in the high half of every byte.
+    """
+
+    def __init__(self, num_rows: int, width: int, dtype: np.dtype[Any], *, first_column: int) -> None:
+        self._first_column = first_column
+        self._num_rows, self._width = num_rows, width
+        self._mine = np.empty((num_rows, width), dtype=dtype)
+        self._flags = np.zeros((2, -(-num_rows * width // 8) * 8), dtype=np.uint8)
+        self._starts = np.arange(0, num_rows * width, width)
+        num_groups = -(-width // (8 * _HALF_BYTE))
+        num_words = -(-width // (8 * num_groups))
+        self._aligned = np.zeros((num_rows, num_groups * num_words * 8), dtype=np.uint8)
+        self._words = self._aligned.view(np.uint64).reshape(num_rows, num_groups, num_words)
+
+    def begin(self, scores: Scores, block: TargetBlock, out: Ints) -> None:
+        """Take a block, whose counts go to `out`."""
+        self._scores, self._block, self._out = scores, block, out
+
+    def cuts(self, row: Ints) -> Ints:
+        """Where targets must be parted: no more of them than the buffers hold."""
+        return np.arange(0, len(row), self._num_rows)
+
+    def total(self, rows: slice) -> float:
+        """The sum of a piece, with the padding's scores unless one of those is not finite."""
+        piece = self._scores[rows]
+        total = float(np.einsum("i->", piece.reshape(-1)))
+        return total if math.isfinite(total) else float(np.einsum("ij->", piece[:, self._first_column :]))
+
+    def num_bad(self, rows: slice) -> int:
+        piece = self._scores[rows, self._first_column :]
+        return piece.size - int(np.count_nonzero(np.isfinite(piece)))
+
+    def count(self, these: slice, first_row: int) -> None:
+        row, out = self._block.row[these], self._out[:, these]
+        consecutive = len(row) == row[-1] - first_row + 1 and bool((row[1:] > row[:-1]).all())
+        against = self._scores[first_row : first_row + len(row)] if consecutive else self._scores[row]
+        flat = against.reshape(-1)
+        mine = flat[self._starts[: len(row)] + self._block.column[these]]
+        np.copyto(self._mine[: len(row)], mine[:, None])
+        repeated = self._mine.reshape(-1)[: flat.size]
+        above, at_least = self._flags[:, : flat.size].view(bool)
+        np.greater(flat, repeated, out=above)
+        np.greater_equal(flat, repeated, out=at_least)
+        self._add_halves(len(row), out)
+        for column in range(self._first_column):
+            out[0] -= against[:, column] > mine
+            out[1] -= against[:, column] >= mine
+
+    def _add_halves(self, num_rows: int, out: Ints) -> None:
+        size = num_rows * self._width
+        above, at_least = self._flags[:, : -(-size // 8) * 8].view(np.uint64)
+        np.left_shift(at_least, np.uint64(4), out=at_least)
+        np.bitwise_or(above, at_least, out=above)
+        flags = self._flags[0, :size].reshape(num_rows, self._width)
+        np.copyto(self._aligned[:num_rows, : self._width], flags)
+        lanes = np.einsum("ijk->ij", self._words[:num_rows])
+        for sums, half in zip(out, (lanes, lanes >> np.uint64(4)), strict=True):
+            np.sum(((half & _LOW_HALVES) * _ADD_BYTES) >> np.uint64(56), axis=1, dtype=np.int64, out=sums)
+
+    def end(self) -> None:
+        """Nothing is left to do: every part was written when it was counted."""
+
+
+def _sum_lanes(lanes: npt.NDArray[np.uint64]) -> Ints:
+    """The sum of all bytes of uint64[..., words], of which each may be 255."""
+    pairs = (lanes & _EVEN_BYTES) + ((lanes >> np.uint64(8)) & _EVEN_BYTES)
+    total: Ints = ((pairs * _ADD_PAIRS) >> np.uint64(48)).sum(axis=-1).astype(np.int64)
+    return total
+
+
+def refuse_nonfinite(bad: npt.NDArray[np.bool_], *, first_row: int) -> None:
+    """Raise `MetricError` if any of bool[rows, columns] marks the score of a candidate that is not finite."""
+    if bad.any():
+        row, column = (int(index[0]) for index in np.nonzero(bad))
+        msg = (
+            f"scores of {int(bad.sum())} candidates are NaN or infinite, first in row {first_row + row}, column "
+            f"{column}; such scores compare as if the target had won, so nothing is ranked: look at what diverged"
+        )
+        raise MetricError(msg)
+
+
+def row_chunks(row: Ints, num_rows: int) -> Iterator[tuple[slice, slice | Ints]]:
+    """Targets in chunks of at most `num_rows`; consecutive rows come as a slice, which copies nothing."""
+    for start in range(0, len(row), max(1, num_rows)):
+        rows = row[start : start + num_rows]
+        consecutive = bool((np.diff(rows) == 1).all())
+        yield slice(start, start + len(rows)), slice(int(rows[0]), int(rows[-1]) + 1) if consecutive else rows
+
+
+def _num_bad_ignored(scores: Scores, block: TargetBlock) -> int:
+    ignored = scores[block.ignored_row, block.ignored_column]
+    return len(ignored) - int(np.count_nonzero(np.isfinite(ignored)))
+
+
+def _take_back_ignored(scores: Scores, block: TargetBlock, counts: Ints) -> None:
+    """Uncount the excluded items and empty slots: they are few, so no copy of the scores is masked for them."""
+    target, column = block.pairs()
+    ignored, mine = scores[block.row[target], column], scores[block.row, block.column][target]
+    for out, compare in zip(counts, (np.greater, np.greater_equal), strict=True):
+        out -= np.bincount(target[compare(ignored, mine)], minlength=len(out))
