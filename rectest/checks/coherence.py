@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 
 from rectest.checks.chance import ranks_of
+from rectest.checks.metric_repair import Repair, Rules, repairs, repairs_of_all
 from rectest.checks.result import CheckResult, count_of, judged, not_measured, percent, sample
 from rectest.errors import MetricError, RecordError, RectestError
 from rectest.metrics.coherence import Violation, coherence_violations
@@ -18,11 +19,17 @@ from rectest.metrics.ranking import evaluate, tie_share
 from rectest.metrics.ranks import Ranks
 from rectest.record import RunRecord
 
-__all__ = ["check_table", "coherence", "shifted_column"]
+__all__ = ["check_table", "check_tables", "coherence", "shifted_column"]
 
 RECOMPUTED = 1e-9
 """Relative slack between a recorded mean and the one recomputed from ranks: both are float64 means of the same terms
 (`mean_slack` of a million users is 5e-10)."""
+
+MAX_ROWS_MENDED = 20
+"""Broken rows of one file that a slip is asked to explain together; a column that slipped shows in every one."""
+
+NAMED = 5
+"""Possible repairs that a finding names; all of them stand in its rows."""
 
 MAX_TIE_SHARE = 0.05
 """Above it the metrics say more about the tie rule than about the model: scores of low precision, or collapsed."""
@@ -72,6 +79,66 @@ def _table_result(name: str, num_cells: int, violations: list[Violation], *, shi
         detail=(f"{why}; {shift}" if shift else why) if violations else "",
         advice="check which cut-off each column was computed at, and that the lists are as long as the largest one",
     )
+
+
+def check_tables(
+    tables: Mapping[str, Mapping[str, float]], rules: Mapping[str, Rules], *, name: str
+) -> tuple[CheckResult, list[Repair]]:
+    """``coherence/table`` for the rows of one file, by label, with the repairs that would make them possible.
+
+    A slip that explains all broken rows at once is preferred to one that explains the worst alone. Repairs come
+    smallest first; none for a possible file, and none where no single slip explains it.
+    """
+    if not tables:
+        return not_measured("coherence/table", name, "there is no row of metrics"), []
+    found = {label: coherence_violations(table, **rules[label].arguments()) for label, table in tables.items()}
+    broken = {label: violations for label, violations in found.items() if violations}
+    every = [violation for violations in broken.values() for violation in violations]
+    result = _table_result(name, sum(map(len, tables.values())), every)
+    if not broken:
+        return result, []
+    worst = max(broken, key=lambda label: max(violation.excess for violation in broken[label]))
+    mended, where = _mended(tables, rules, list(broken), worst)
+    own = max(broken[worst], key=lambda violation: violation.excess)
+    texts = {
+        "worst": f"{worst}: {own}" if len(tables) > 1 else str(own),
+        "detail": f"{result.detail}; {_repair_text(mended, where)}",
+        "rows": " | ".join([*_violation_rows(broken), *map(_repair_row, mended)]),
+    }
+    if len(tables) > 1:
+        texts["outside"] = f"{count_of(len(broken), len(tables), 'rows')}: {result.outside}"
+    return CheckResult.from_dict({**result.to_dict(), **texts}), mended
+
+
+def _violation_rows(broken: Mapping[str, list[Violation]]) -> Iterator[str]:
+    for label, violations in broken.items():
+        yield from (f"{label}: {violation}" for violation in violations)
+
+
+def _repair_row(repair: Repair) -> str:
+    return f"repaired, {repair.text}: {', '.join(f'{name} {text}' for name, text in repair.cells().items())}"
+
+
+def _mended(
+    tables: Mapping[str, Mapping[str, float]], rules: Mapping[str, Rules], broken: list[str], worst: str
+) -> tuple[list[Repair], str]:
+    alike = [label for label in broken if tables[label].keys() == tables[worst].keys() and label != worst]
+    alike = [worst, *alike[: MAX_ROWS_MENDED - 1]]
+    if len(alike) > 1:
+        together = repairs_of_all([tables[label] for label in alike], [rules[label] for label in alike])
+        if together:
+            return together, f"in the {len(alike)} broken rows, of which {worst} is shown, "
+    return repairs(tables[worst], rules[worst]), f"in {worst}, " if len(tables) > 1 else ""
+
+
+def _repair_text(mended: list[Repair], where: str) -> str:
+    if not mended:
+        return f"{where}no single slip (a cell, two cells, a shifted column, swapped columns) makes it possible"
+    if len(mended) == 1:
+        return f"{where}one repair makes it possible: {mended[0].text}"
+    named = "; ".join(f"({i}) {repair.text}" for i, repair in enumerate(mended[:NAMED], start=1))
+    more = f"; and {len(mended) - NAMED} more" if len(mended) > NAMED else ""
+    return f"{where}ambiguous, {len(mended)} repairs make it possible, smallest first: {named}{more}"
 
 
 def shifted_column(

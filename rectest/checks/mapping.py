@@ -8,33 +8,22 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rectest.checks.result import CheckResult, count_of, judged, not_measured, percent, sample
+from rectest.checks.mapping_entries import Entries
+from rectest.checks.mapping_format import FORMATS, canonical, written_alike
+from rectest.checks.mapping_ids import RawIds
+from rectest.checks.mapping_indices import bijection, blank, gaps
+from rectest.checks.result import CheckResult, count_of, judged, not_measured, percent, places, sample
 from rectest.record import RunRecord
 
-__all__ = ["FORMATS", "canonical", "check_mapping", "mapping"]
+__all__ = ["FORMATS", "canonical", "check_entries", "check_mapping", "mapping", "one_vocabulary", "table_rows"]
 
 Array = npt.NDArray[Any]
-
-FORMATS = (
-    ("integers", re.compile(r"-?[0-9]+")),
-    ("decimals", re.compile(r"-?[0-9]+\.[0-9]+")),
-    ("ten capitals or digits (ASIN, ISBN)", re.compile(r"[0-9A-Z]{10}")),
-    ("hexadecimal", re.compile(r"(?:0x)?[0-9a-f]{8,}(?:-[0-9a-f]{4,})*", re.IGNORECASE)),
-    ("a prefix and a number", re.compile(r"[A-Za-z]+[_:#-]?[0-9]+")),
-)
-"""Formats of raw ids, the narrowest first; a map of no such format holds free text, in which nothing is odd."""
-
-_NUMBER = re.compile(r"(-?)0*([0-9]+)(?:\.0*)?")
-
-FORMAT_SHARE = 0.9
-"""A format is the map's own when this share of the ids has it; the others are then outliers."""
 
 NUM_POPULAR = 100
 
@@ -98,121 +87,33 @@ def check_mapping(
     """
     if not len(raw_ids):
         return [not_measured("mapping", name, "the map is empty")]
-    texts = [str(raw) for raw in raw_ids]
-    results = [
-        _bijection(texts, name, first_index),
-        _gaps(texts, name, first_index),
-        _format(texts, name),
-        _collisions(texts, name),
-    ]
-    results += [_rows(table, num, name, first_index + len(texts)) for table, num in (tables or {}).items()]
-    results += [_complete(phase, ids, name, first_index, len(texts)) for phase, ids in (used or {}).items()]
+    index = np.arange(first_index, first_index + len(raw_ids))
+    results = check_entries(Entries(ids=RawIds.from_texts(map(str, raw_ids)), index=index), name)
+    results += [table_rows(table, num, name, first_index + len(raw_ids)) for table, num in (tables or {}).items()]
+    results += [_complete(phase, ids, name, first_index, len(raw_ids)) for phase, ids in (used or {}).items()]
     return results
 
 
-def _bijection(texts: list[str], name: str, first_index: int) -> CheckResult:
-    counts = Counter(texts)
-    twice = [raw for raw, num in counts.items() if num > 1 and raw]
-    places = [i + first_index for i, raw in enumerate(texts) if twice and raw == twice[0]]
-    return judged(
-        "mapping/bijection",
-        name,
-        ok=not twice,
-        figure=count_of(len(twice), len(counts), "raw ids have more than one index"),
-        limit="0",
-        worst=f"{twice[0]!r} at {sample(places)}" if twice else "",
-        outside=sample(map(repr, twice)) if twice else "",
-        detail="one item is several items, each trained on a part of its events" if twice else "",
-        advice="build the map from the distinct raw ids",
-    )
+def check_entries(entries: Entries, name: str, *, promised: re.Pattern[str] | None = None) -> list[CheckResult]:
+    """The properties that every list of entries has, in an order or with indices of their own.
 
-
-def _gaps(texts: list[str], name: str, first_index: int) -> CheckResult:
-    empty = [i + first_index for i, raw in enumerate(texts) if not raw.strip()]
-    return judged(
-        "mapping/gaps",
-        name,
-        ok=not empty,
-        figure=count_of(len(empty), len(texts), "indices have no raw id"),
-        limit="0",
-        worst=f"index {empty[0]}" if empty else "",
-        outside=f"indices {sample(empty)}" if empty else "",
-        detail="rows without an item can be recommended, and nothing can be shown for them" if empty else "",
-        advice="number the raw ids without gaps",
-    )
-
-
-def _format(texts: list[str], name: str) -> CheckResult:
-    present = [raw for raw in texts if raw.strip()]
-    title, outliers = _majority_format(present)
-    bad = [*(raw for raw in present if raw != raw.strip()), *outliers]
-    return judged(
-        "mapping/key_format",
-        name,
-        ok=not bad,
-        figure=f"{title}; {count_of(len(bad), len(texts), 'ids differ')}",
-        expected="one format for all raw ids",
-        limit="0",
-        worst=repr(bad[0]) if bad else "",
-        outside=sample(map(repr, bad)) if bad else "",
-        detail="ids of another format never match the ids of other files, so their events are lost" if bad else "",
-        advice="read id columns as text, and strip them, before anything else",
-    )
-
-
-def _majority_format(texts: list[str]) -> tuple[str, list[str]]:
-    """The narrowest format of all ids, or else of nearly all and the ids that differ from it.
-
-    Integers mixed with decimals are never one format, whatever their shares: that is what a missing value does to an
-    integer column.
+    Args:
+        entries: the map; entries that stand for no item by their names (padding, unknown) are asked for no format.
+        name: what the map is of.
+        promised: the pattern that every raw id matches, instead of the one that nearly all of them have.
     """
-    stripped = [raw.strip() for raw in texts]
-    decimals = [raw for raw in stripped if "." in raw and FORMATS[1][1].fullmatch(raw)]
-    integers = [raw for raw in stripped if FORMATS[0][1].fullmatch(raw)] if decimals else []
-    if integers and decimals:
-        usual, odd = (0, decimals) if len(decimals) <= len(integers) else (1, integers)
-        return FORMATS[usual][0], odd
-    for title, pattern in FORMATS:
-        if all(pattern.fullmatch(raw) for raw in stripped):
-            return title, []
-    for title, pattern in FORMATS:
-        outliers = [raw for raw in stripped if not pattern.fullmatch(raw)]
-        if len(outliers) <= (1 - FORMAT_SHARE) * len(stripped):
-            return title, outliers
-    return "free text", []
+    missing = blank(entries.ids)
+    unnamed = missing.copy()
+    unnamed[entries.special()] = True
+    ids = entries.ids.take(np.flatnonzero(~unnamed)) if unnamed.any() else entries.ids
+    return [
+        bijection(entries, name),
+        gaps(entries, name, missing=missing),
+        *written_alike(ids, name, promised=promised),
+    ]
 
 
-def canonical(raw: str) -> str:
-    """What a raw id becomes when case, surrounding space, leading zeros and a fraction of zero are ignored.
-
-    >>> canonical(" 0487.0"), canonical("b01A")
-    ('487', 'b01a')
-    """
-    text = raw.strip().casefold()
-    number = _NUMBER.fullmatch(text)
-    return number.group(1) + number.group(2) if number else text
-
-
-def _collisions(texts: list[str], name: str) -> CheckResult:
-    groups: dict[str, set[str]] = {}
-    for raw in texts:
-        if raw.strip():
-            groups.setdefault(canonical(raw), set()).add(raw)
-    bad = [sorted(group) for group in groups.values() if len(group) > 1]
-    return judged(
-        "mapping/collisions",
-        name,
-        ok=not bad,
-        figure=count_of(sum(map(len, bad)), len(texts), "raw ids differ only in case, space or zeros"),
-        limit="0",
-        worst=sample(map(repr, bad[0])) if bad else "",
-        outside=f"{len(bad)} groups" if bad else "",
-        detail="such ids are almost surely one item that was written in two ways" if bad else "",
-        advice="normalise raw ids before the map is built",
-    )
-
-
-def _rows(table: str, num_rows: int, name: str, needed: int) -> CheckResult:
+def table_rows(table: str, num_rows: int, name: str, needed: int) -> CheckResult:
     off = num_rows - needed
     return judged(
         "mapping/table_rows",
@@ -297,17 +198,35 @@ def _vocabularies(record: RunRecord, names: list[str]) -> Iterator[CheckResult]:
 
 
 def _one_vocabulary(record: RunRecord, first: str, second: str) -> CheckResult:
-    left, right = ({raw: i for i, raw in enumerate(record[f"idmap/{n}"].tolist()) if raw} for n in (first, second))
-    common = [raw for raw in left if raw in right]
-    bad = [raw for raw in common if left[raw] != right[raw]]
+    left, right = (_entries_of(record[f"idmap/{name}"]) for name in (first, second))
+    return one_vocabulary(left, right, f"{first} and {second}")
+
+
+def _entries_of(raws: Array) -> Entries:
+    index = np.flatnonzero(raws != "")
+    return Entries(ids=RawIds.from_array(raws[index]), index=index)
+
+
+def one_vocabulary(first: Entries, second: Entries, subject: str) -> CheckResult:
+    """Whether each raw id of both maps has the same index in both, and there is one at all."""
+    theirs = second.ids.find(first.ids)
+    common = np.flatnonzero(theirs >= 0)
+    other = second.index[theirs[common]]
+    bad = common[first.index[common] != other]
+    shifts = np.unique(second.index[theirs[bad]] - first.index[bad])
+    worst = first.ids.texts(bad[:6].tolist())
+    here, there = (int(m.index[i]) for m, i in ((first, bad[0]), (second, theirs[bad[0]]))) if bad.size else (0, 0)
+    shift = f"; each index of the second is {shifts[0]:+d}" if shifts.size == 1 and bad.size == common.size > 1 else ""
+    figure = count_of(bad.size, common.size, "common raw ids have two indices") + shift
     return judged(
         "mapping/one_vocabulary",
-        f"{first} and {second}",
-        ok=not bad and bool(common),
-        figure=count_of(len(bad), len(common), "common raw ids have two indices") if common else "no common raw id",
+        subject,
+        ok=not bad.size and bool(common.size),
+        figure=figure if common.size else "no common raw id",
         limit="0, and some common ids",
-        worst=f"{bad[0]!r}: {left[bad[0]]} and {right[bad[0]]}" if bad else "",
-        outside=sample(map(repr, bad)) if bad else "",
-        detail="histories and targets speak of different items, so training is close to chance" if bad else "",
+        worst=f"{worst[0]!r}: {here} and {there}" if worst else "",
+        outside=sample(map(repr, worst)),
+        detail="histories and targets speak of different items, so training is close to chance" if worst else "",
         advice="build one map over all fields that name the same things",
+        rows=f"entries {places(bad.tolist())}" if worst else "",
     )

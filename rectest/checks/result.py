@@ -19,6 +19,7 @@ __all__ = [
     "judged",
     "not_measured",
     "percent",
+    "places",
     "render",
     "sample",
     "worst_verdict",
@@ -98,6 +99,9 @@ class CheckResult:
 
     advice: str = ""
     """What to do next, a command where there is one."""
+
+    rows: str = ""
+    """Every place outside the limit, as `places` writes it; for machines, so that `render` leaves it out."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.verdict, Verdict):
@@ -182,6 +186,26 @@ def count_of(num: int, total: int, what: str = "") -> str:
     """
     share = f" ({percent(num / total)})" if total and num else ""
     return f"{num} of {total}{' ' + what if what else ''}{share}"
+
+
+def places(values: Iterable[int], *, limit: int = 1000) -> str:
+    """Ascending whole numbers as ranges; after `limit` ranges an ellipsis and the number of all values.
+
+    >>> places([3, 5, 6, 7, 9]), places(range(0, 100, 2), limit=2)
+    ('3, 5-7, 9', '0, 2, ... (50 in all)')
+    """
+    ranges: list[list[int]] = []
+    num, cut = 0, False
+    for value in values:
+        num += 1
+        if ranges and value == ranges[-1][1] + 1 and not cut:
+            ranges[-1][1] = value
+        elif len(ranges) < limit:
+            ranges.append([value, value])
+        else:
+            cut = True
+    texts = [f"{first}" if first == last else f"{first}-{last}" for first, last in ranges]
+    return ", ".join([*texts, f"... ({num} in all)"] if cut else texts)
 
 
 def sample(values: Iterable[object], *, limit: int = 5) -> str:

@@ -2,92 +2,137 @@
 
 Norms, means, zero rows and coverage all look healthy on normalised random numbers; report 003 verified such a table.
 What noise cannot have is that items bought together are nearer to each other than items that are not. This file owns
-that one property; a shifted table (row i holds item i + 1) fails it too, since its rows belong to other items.
+that verdict; the arithmetic is in `cooccurrence.py`, rows that belong to other items are looked for in `alignment.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rectest.checks.result import CheckResult, judged, not_measured
+from rectest.checks.alignment import best_other, better, excess_at
+from rectest.checks.cooccurrence import Excess, ItemPairs, consecutive_pairs
+from rectest.checks.result import CheckResult, Verdict, judged, not_measured
+from rectest.checks.rowsource import RowSource, as_source
+from rectest.checks.tolerance import z_limit
 from rectest.record import RunRecord
 
-__all__ = ["MIN_SIGMAS", "consecutive_pairs", "signal", "table_signal"]
+__all__ = ["MIN_SIGMAS", "SIGNAL", "WEAKEST", "consecutive_pairs", "detectable", "signal", "table_signal"]
 
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
 
+SIGNAL = "embeddings/signal"
+
 MIN_SIGMAS = 5.0
-"""A noise table passes with a probability of 3e-7; a trained one is tens of deviations away."""
+"""A noise table passes with a probability of 3e-7 by the normal law, and of less than 1e-3 whatever the law of its
+excess (tests/checks/test_cooccurrence.py measures it); a trained one is tens of deviations away."""
+
+POWER_SIGMAS = 2.33
+"""A real excess this much above `MIN_SIGMAS` is seen in 99 of 100 tables."""
+
+WEAKEST = 0.05
+"""A table is called noise only by pairs that would have shown a mean cosine this much above that of random pairs. Most
+trained tables of the calibration have 0.1 to 0.43, the least 0.02 (and many more pairs than it takes to show that)."""
 
 MIN_PAIRS = 50
-NUM_SHUFFLES = 64
-"""Shuffles estimate a standard deviation, which 64 of them do to 9 % (1 / sqrt(2 (n - 1)))."""
 
 
-def consecutive_pairs(items: Ints, offsets: Ints, *, max_pairs: int = 100_000) -> Ints:
-    """Pairs [P, 2] of different items that follow each other in a sequence, from items and sequence offsets.
+def detectable(found: Excess) -> float:
+    """The smallest true excess that these pairs show in 99 of 100 tables."""
+    return (MIN_SIGMAS + POWER_SIGMAS) * found.deviation
 
-    >>> consecutive_pairs(np.array([1, 2, 3, 3]), np.array([0, 2, 4])).tolist()
-    [[1, 2]]
+
+def table_signal(
+    table: Array | RowSource, pairs: Array, name: str = "table", *, orders: Mapping[str, Ints] | None = None
+) -> CheckResult:
+    """Whether rows that go together point the same way, against rows of the same popularity paired at random.
+
+    Where the pairs are much nearer in other rows (moved by a few, from last to first, in one of `orders`), the table
+    belongs to other items, and that is named. Rows that are zero or not finite are left out, and counted.
+
+    Args:
+        table: [rows, dim].
+        pairs: [P, 2] rows of items that go together.
+        name: the table, for the report.
+        orders: for each other order of the ids that may have been used, the row there of each row; -1 for none.
     """
-    pairs = np.stack([items[:-1], items[1:]], axis=1)
-    inside = np.ones(len(pairs), dtype=bool)
-    inside[offsets[(offsets > 0) & (offsets < len(items))] - 1] = False
-    pairs = pairs[inside & (pairs[:, 0] != pairs[:, 1])]
-    stride = -(-len(pairs) // max_pairs) or 1
-    chosen: Ints = pairs[::stride]
-    return chosen
-
-
-def table_signal(table: Array, pairs: Array, name: str = "table", *, seed: int = 0) -> CheckResult:
-    """Whether rows that go together point the same way, against the same rows paired at random.
-
-    The mean cosine of `pairs` is held against shuffles of their second column: these keep how often each row occurs,
-    so popular rows that point alike earn nothing. Rows that are zero or not finite are left out, and counted.
-    """
-    check = "embeddings/signal"
+    source = as_source(table)
     pairs = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
-    if pairs.size and not 0 <= pairs.min() <= pairs.max() < len(table):
-        return not_measured(check, name, f"pairs name rows {pairs.min()} to {pairs.max()} of {len(table)}")
-    left, right = (_directions(table[pairs[:, side]]) for side in (0, 1))
-    usable = left.any(axis=1) & right.any(axis=1)
-    left, right = left[usable], right[usable]
-    if len(left) < MIN_PAIRS:
-        return not_measured(check, name, f"{len(left)} usable pairs of {len(pairs)}, at least {MIN_PAIRS} are needed")
-    obtained = float(np.einsum("ij,ij->i", left, right).mean())
-    expected = float(left.mean(axis=0) @ right.mean(axis=0))
-    rng = np.random.default_rng(seed)
-    shuffled = [np.einsum("ij,ij->i", left, right[rng.permutation(len(right))]).mean() for _ in range(NUM_SHUFFLES)]
-    deviation = float(np.sqrt(np.mean((np.array(shuffled) - expected) ** 2)))
-    sigmas = (obtained - expected) / max(deviation, 1e-12)
-    return judged(
-        check,
-        name,
-        ok=sigmas > MIN_SIGMAS,
-        figure=f"mean cosine of {len(left)} pairs {obtained:.4f}, {sigmas:.1f} deviations above random pairs",
-        expected=f"random pairs of the same rows: {expected:.4f} +- {deviation:.2g}",
-        limit=f"> {MIN_SIGMAS:g} deviations",
-        outside=f"{len(pairs) - len(left)} pairs have a zero or broken row" if len(pairs) > len(left) else "",
-        detail=""
-        if sigmas > MIN_SIGMAS
-        else "the rows carry no collaborative signal: random numbers, or rows of "
-        "other items (shifted by one, another id map)",
-        advice="find out how the file was made, and compare its id map with the one in use",
+    if pairs.size and not 0 <= pairs.min() <= pairs.max() < source.shape[0]:
+        return not_measured(SIGNAL, name, f"pairs name rows {pairs.min()} to {pairs.max()} of {source.shape[0]}")
+    graph = ItemPairs.from_array(pairs)
+    own = excess_at(source, graph)
+    if own.num_pairs < MIN_PAIRS:
+        missing = f"{own.num_pairs} usable pairs of {len(pairs)}, at least {MIN_PAIRS} are needed"
+        return not_measured(SIGNAL, name, missing)
+    other = best_other(source, graph, orders)
+    if other is not None and better(other[1], own):
+        return _misplaced(name, own, other[0].words, other[1])
+    return _own_verdict(name, own, num_lost=len(graph) - own.num_pairs)
+
+
+def _misplaced(name: str, own: Excess, words: str, other: Excess) -> CheckResult:
+    return CheckResult(
+        check=SIGNAL,
+        subject=name,
+        verdict=Verdict.FAIL,
+        figure=f"{_figure(own)}; the signal is elsewhere: {words}",
+        expected=f"there the mean cosine of the pairs is {other.mean:.4f}, {other.sigmas:.1f} deviations above "
+        f"random pairs ({other.expected:.4f})",
+        limit="no other order of the rows fits the pairs better",
+        detail="the rows are good, and belong to other items: every item is scored with the vector of another one",
+        advice="move the rows back, or make the table with the id map in use: 0-based and 1-based indices mixed, a "
+        "padding row missing or added twice, another order of the ids",
     )
 
 
-def _directions(rows: Array) -> npt.NDArray[np.float32]:
-    """Rows of length one; zero where a row is zero or not finite."""
-    values = rows.astype(np.float32)
-    values[~np.isfinite(values).all(axis=1)] = 0
-    lengths = np.linalg.norm(values, axis=1, keepdims=True)
-    directions = np.zeros_like(values)
-    np.divide(values, lengths, out=directions, where=lengths > 0)
-    return directions
+def _own_verdict(name: str, own: Excess, *, num_lost: int) -> CheckResult:
+    texts = {
+        "expected": f"random pairs of the same popularity: {own.expected:.4f} +- {own.deviation:.2g}",
+        "limit": f"> {MIN_SIGMAS:g} deviations; a true excess of {detectable(own):.2g} is seen in 99 of 100 tables",
+        "outside": f"{num_lost} pairs have a zero or broken row" if num_lost else "",
+    }
+    if own.sigmas > MIN_SIGMAS:
+        return judged(SIGNAL, name, ok=True, figure=_figure(own), **texts)
+    if abs(own.sigmas) > z_limit(num_tests=2):
+        weak = "too much for chance and too little to rely on: barely trained, or a few rows know and the rest do not"
+        apart = "items that go together point apart: the rows know the pairs the wrong way round (a sign, or an "
+        apart += "output table beside another input table)"
+        detail = weak if own.sigmas > 0 else apart
+        return CheckResult(
+            check=SIGNAL, subject=name, verdict=Verdict.SUSPICIOUS, figure=_figure(own), detail=detail, **texts
+        )
+    if detectable(own) > WEAKEST:
+        return _too_few(name, own)
+    return judged(
+        SIGNAL,
+        name,
+        ok=False,
+        figure=_figure(own),
+        detail="the rows carry no collaborative signal: random numbers, or rows of other items (another id map)",
+        advice="find out how the file was made, and compare its id map with the one in use",
+        **texts,
+    )
+
+
+def _figure(own: Excess) -> str:
+    if not own.deviation:
+        return f"mean cosine of {own.num_pairs} pairs {own.mean:.4f}, that of any two rows: all point one way"
+    return f"mean cosine of {own.num_pairs} pairs {own.mean:.4f}, {own.sigmas:.1f} deviations above random pairs"
+
+
+def _too_few(name: str, own: Excess) -> CheckResult:
+    """The deviation falls with the square root of the number of pairs, as long as they are of new items."""
+    needed = int(own.num_pairs * (detectable(own) / WEAKEST) ** 2) + 1
+    missing = (
+        f"{own.num_pairs} pairs show an excess of {detectable(own):.2g} or more, and there is none "
+        f"({own.sigmas:.1f} deviations); weaker signal needs about {needed:,} pairs (to show {WEAKEST:g})"
+    )
+    return not_measured(SIGNAL, name, missing, advice="give more interactions, of more items")
 
 
 def signal(record: RunRecord) -> list[CheckResult]:
@@ -101,5 +146,5 @@ def signal(record: RunRecord) -> list[CheckResult]:
     pairs = (record.facts.get("inputs") or {}).get("consecutive_items")
     if frozen and not pairs:
         advice = "give pairs of items that go together as consecutive_items in System.input_facts"
-        return [not_measured("embeddings/signal", name, "no pairs are recorded", advice=advice) for name in frozen]
+        return [not_measured(SIGNAL, name, "no pairs are recorded", advice=advice) for name in frozen]
     return [table_signal(record[f"table/{name}"], np.asarray(pairs), name) for name in frozen]

@@ -28,7 +28,7 @@ linear in cells, sum of c_i x_i >= 0, may miss by h x sum of |c_i|. A true table
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -36,7 +36,7 @@ from rectest.errors import MetricError
 from rectest.metrics.linear import Linear, cell
 from rectest.metrics.measure import Measure
 
-__all__ = ["Violation", "coherence_violations"]
+__all__ = ["Violation", "cell_slack", "coherence_violations", "constraints"]
 
 Table = Mapping[Measure, float]
 Rule = tuple[str, Linear, Linear | None, Linear | None]
@@ -96,7 +96,7 @@ rounding explains
         msg = "the table of metrics is empty, so there is nothing to hold against each other"
         raise MetricError(msg)
     cells = {measure: float(table[str(measure)]) for measure in sorted(map(Measure.parse, table))}
-    slack = _slack(cells, decimals)
+    slack = cell_slack(cells, decimals)
     finite = {measure: value for measure, value in cells.items() if math.isfinite(value)}
     broken = [_not_finite(measure, value) for measure, value in cells.items() if measure not in finite]
     for rule in _rules(finite, 1 if single_relevant else relevant_per_user, _first_tied if ties else _first):
@@ -107,7 +107,17 @@ rounding explains
     return broken
 
 
-def _slack(cells: Table, decimals: int | Mapping[str, int] | None) -> dict[Measure, float]:
+def constraints(names: Collection[Measure], *, num_relevant: int | None, ties: bool = False) -> Iterator[Linear]:
+    """Every linear rule for a table with these cells, as a sum that must not be negative."""
+    for _, quantity, low, high in _rules(dict.fromkeys(names, 0.0), num_relevant, _first_tied if ties else _first):
+        if low is not None:
+            yield quantity - low
+        if high is not None:
+            yield high - quantity
+
+
+def cell_slack(cells: Collection[Measure], decimals: int | Mapping[str, int] | None) -> dict[Measure, float]:
+    """How far each cell as printed may be from its true value."""
     given = decimals if isinstance(decimals, Mapping) else dict.fromkeys(map(str, cells), decimals)
     slack = dict.fromkeys(cells, _FLOAT_ERROR)
     for measure in cells:
@@ -290,6 +300,8 @@ def _not_counts(cells: Table, slack: Table, *, num_users: int, single: bool) -> 
     for measure, value in cells.items():
         if measure.name in ("hit", "precision", *(("recall",) if single else ())):
             whole = num_users * (measure.k or 1) if measure.name == "precision" else num_users
+            if not math.isfinite(value * whole):
+                continue  # far outside the range already
             nearest = round(value * whole) / whole
             if abs(value - nearest) > slack[measure]:
                 yield Violation(

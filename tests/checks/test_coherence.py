@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures.records import MEASURES, edit_array, edit_facts, find, make_ranks, make_record, red_checks
-from rectest.checks.coherence import check_table, coherence, shifted_column
+from rectest.checks.coherence import check_table, check_tables, coherence, shifted_column
+from rectest.checks.metric_repair import Rules
 from rectest.checks.result import Verdict
 from rectest.errors import UnknownNameError
 from rectest.metrics.ranking import evaluate
@@ -69,6 +70,31 @@ def test_a_shifted_column_is_refused(seed: int, skill: float) -> None:
 
 def test_an_impossible_table_without_a_shift_names_none() -> None:
     assert "" == shifted_column({"recall@5": 0.9, "recall@10": 0.2, "recall@20": 0.1}, single_relevant=True)
+
+
+def test_rows_of_a_file_are_judged_together_and_the_worst_is_named() -> None:
+    rules = Rules(single_relevant=True, decimals=dict.fromkeys(RECALL | NDCG, 4))
+    healthy = NDCG | RECALL | {"recall@10": 0.836, "recall@20": 0.8915}
+    tables = {"epoch 1": healthy, "epoch 2": RECALL | NDCG, "epoch 3": healthy}
+
+    result, mended = check_tables(tables, dict.fromkeys(tables, rules), name="valid")
+
+    assert result.verdict is Verdict.FAIL
+    assert result.worst.startswith("epoch 2: ndcg_from_hits")
+    assert result.outside.startswith("1 of 3 rows")
+    assert [repair.kind for repair in mended] == ["shift"]
+    assert "repaired, recall slipped by one cut-off" in result.rows
+
+
+def test_rows_that_are_all_possible_need_no_repair() -> None:
+    table = {"recall@20": 0.5, "recall@50": 0.5, "ndcg@20": 0.3, "ndcg@50": 0.3}
+    result, mended = check_tables({"a": table, "b": table}, dict.fromkeys("ab", Rules(single_relevant=True)), name="t")
+
+    assert (result.verdict, mended) == (Verdict.PASS, [])
+
+
+def test_no_row_at_all_is_not_measured() -> None:
+    assert check_tables({}, {}, name="t")[0].verdict is Verdict.NOT_MEASURED
 
 
 def test_an_empty_table_is_not_measured_and_an_unknown_measure_is_refused() -> None:

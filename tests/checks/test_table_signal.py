@@ -1,7 +1,8 @@
-"""Noise has no signal, however healthy it looks; a planted table has, and loses it when it is shifted."""
+"""Noise has no signal, however healthy it looks; a planted table has, and is found where it was moved to."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,20 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fixtures.factorised import sequences_of, sound_tables
 from fixtures.records import make_record
+from rectest.checks.cooccurrence import ItemPairs
 from rectest.checks.result import Verdict
 from rectest.checks.table_signal import consecutive_pairs, signal, table_signal
 
 NUM_ITEMS, NUM_GROUPS = 300, 10
 
 
-def _world(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _world(seed: int = 0, num_pairs: int = 800) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Groups of items, pairs within groups, and a table of group directions with noise."""
     rng = np.random.default_rng(seed)
     group = rng.integers(0, NUM_GROUPS, NUM_ITEMS + 1)
-    first = rng.integers(1, NUM_ITEMS + 1, 800)
+    first = rng.integers(1, NUM_ITEMS + 1, num_pairs)
     second = np.array([rng.choice(np.flatnonzero(group[1:] == group[i])) + 1 for i in first])
-    table = rng.normal(size=(NUM_GROUPS, 16))[group] + rng.normal(size=(NUM_ITEMS + 1, 16))
+    table = rng.normal(size=(NUM_GROUPS, 64))[group] + rng.normal(size=(NUM_ITEMS + 1, 64))
     table[0] = 0
     return table.astype(np.float32), np.stack([first, second], axis=1)[first != second], group
 
@@ -46,10 +49,101 @@ def test_normalised_noise_has_none(seed: int) -> None:
     assert "no collaborative signal" in result.detail
 
 
-def test_a_shifted_table_loses_its_signal() -> None:
+def test_a_shifted_table_is_called_shifted_and_by_how_much() -> None:
     table, pairs, _ = _world()
 
-    assert table_signal(np.roll(table, 1, axis=0), pairs).verdict is Verdict.FAIL
+    result = table_signal(np.roll(table, 1, axis=0), pairs)
+
+    assert result.verdict is Verdict.FAIL
+    assert "row i holds item i-1" in result.figure
+    assert "other items" in result.detail
+
+
+def test_a_permuted_table_is_called_noise_or_another_map() -> None:
+    table, pairs, _ = _world(num_pairs=4000)
+
+    result = table_signal(np.random.default_rng(0).permutation(table), pairs)
+
+    assert result.verdict is Verdict.FAIL
+    assert "another id map" in result.detail
+
+
+@pytest.mark.parametrize(("strength", "verdict"), [(0.19, Verdict.SUSPICIOUS), (0.4, Verdict.PASS)])
+def test_weak_signal_is_not_called_noise(strength: float, verdict: Verdict) -> None:
+    _, pairs, group = _world()
+    rng = np.random.default_rng(9)
+    table = strength * rng.normal(size=(NUM_GROUPS, 64))[group] + rng.normal(size=(NUM_ITEMS + 1, 64))
+
+    result = table_signal(table.astype(np.float32), pairs)
+
+    assert result.verdict is verdict, result
+
+
+def test_pairs_that_point_apart_are_no_noise() -> None:
+    rng = np.random.default_rng(2)
+    sign = np.where(np.arange(400) % 2, 1.0, -1.0)[:, None]
+    table = sign * rng.normal(size=(1, 16)) + rng.normal(size=(400, 16))
+    left = rng.integers(0, 200, 3000) * 2
+    pairs = np.stack([left, rng.integers(0, 200, 3000) * 2 + 1], axis=1)
+
+    result = table_signal(table, pairs)
+
+    assert result.verdict is Verdict.SUSPICIOUS
+    assert "point apart" in result.detail
+
+
+def test_too_few_pairs_tell_how_many_are_needed() -> None:
+    _, pairs, _ = _world()
+    noise = np.random.default_rng(3).normal(size=(NUM_ITEMS + 1, 8))
+
+    result = table_signal(noise, pairs[:100])
+
+    assert result.verdict is Verdict.NOT_MEASURED
+    needed = int(re.search(r"about ([0-9,]+) pairs", result.figure)[1].replace(",", ""))
+    assert 1_000 < needed < 10_000
+    more = np.random.default_rng(4).integers(1, NUM_ITEMS, (2 * needed, 2))
+    assert table_signal(noise, more).verdict is Verdict.FAIL
+
+
+def test_what_is_said_to_be_detectable_is_detected() -> None:
+    """Tables of the smallest excess that is told: nearly all must pass."""
+    _, pairs, group = _world()
+    graph = ItemPairs.from_array(pairs)
+    rng, passed = np.random.default_rng(5), 0
+    noise = table_signal(rng.normal(size=(NUM_ITEMS + 1, 64)), pairs)
+    smallest = float(re.search(r"true excess of ([0-9.]+)", noise.limit)[1])
+    for _ in range(40):
+        centres, own = rng.normal(size=(NUM_GROUPS, 64))[group], rng.normal(size=(NUM_ITEMS + 1, 64))
+        share = 1.1 * smallest / 0.9
+        rows = np.sqrt(share) * centres + np.sqrt(1 - share) * own
+        passed += table_signal(rows, pairs).verdict is Verdict.PASS
+
+    assert len(graph) > 500
+    assert passed >= 37
+
+
+def test_a_collapsed_table_says_nothing() -> None:
+    _, pairs, _ = _world()
+
+    result = table_signal(np.ones((NUM_ITEMS + 1, 8)), pairs)
+
+    assert result.verdict is Verdict.FAIL
+    assert "all point one way" in result.figure
+
+
+@pytest.mark.parametrize("trained", [1, pytest.param(None, marks=pytest.mark.slow)])
+def test_sound_tables_have_signal_and_lose_it_when_moved(trained: int | None) -> None:
+    rng = np.random.default_rng(0)
+    for words, world, table in sound_tables("words-small", trained=1) if trained else sound_tables():
+        sequences, _ = sequences_of(world)
+        pairs = consecutive_pairs(sequences.items, sequences.offsets, reach=3)
+        other = np.vstack([table[:1], rng.permutation(table[1:])])
+
+        assert table_signal(table, pairs).verdict is Verdict.PASS, words
+        assert "holds item i-1" in table_signal(np.roll(table, 1, axis=0), pairs).figure, words
+        assert "holds item i+2" in table_signal(np.roll(table, -2, axis=0), pairs).figure, words
+        assert "last to first" in table_signal(np.ascontiguousarray(table[::-1]), pairs).figure, words
+        assert table_signal(other, pairs).verdict in (Verdict.FAIL, Verdict.SUSPICIOUS), words
 
 
 def test_a_common_direction_is_no_signal() -> None:
@@ -67,27 +161,23 @@ def test_too_few_or_foreign_pairs_are_not_measured(pairs: np.ndarray, match: str
     assert match in result.figure
 
 
-def test_pairs_do_not_cross_sequences() -> None:
-    items, offsets = np.array([1, 2, 3, 4, 4, 5]), np.array([0, 2, 2, 6])
-
-    assert [[1, 2], [3, 4], [4, 5]] == consecutive_pairs(items, offsets).tolist()
-    assert [[1, 2]] == consecutive_pairs(items, offsets, max_pairs=1).tolist()
-
-
 class TestOfRecord:
     """`signal`: frozen item tables of a run, on the pairs that it recorded."""
 
     def record(self, *, planted, pairs=True, frozen=True):
         rng = np.random.default_rng(5)
-        groups = np.repeat(np.arange(6), 10)
-        centres = rng.normal(size=(6, 16))
-        noise = rng.normal(size=(60, 16))
+        groups = np.repeat(np.arange(6), 40)
+        centres = rng.normal(size=(6, 64))
+        noise = rng.normal(size=(240, 64))
         rows = (3 * centres[groups] if planted else 0) + noise
-        together = [[1 + 10 * (i % 6) + i % 10, 1 + 10 * (i % 6) + (i + 3) % 10] for i in range(600)]
-        base = make_record(num_items=60, dim=16)
+        together = [
+            [1 + 40 * (i % 6) + int(j), 1 + 40 * (i % 6) + int(k)]
+            for i, (j, k) in enumerate(rng.integers(0, 40, (900, 2)))
+        ]
+        base = make_record(num_items=240, dim=64)
         facts = {**base.facts, "tables": {"graph": {"space": "item", "padding_row": 0, "frozen": frozen}}}
         facts["inputs"] = {**base.facts["inputs"], **({"consecutive_items": together} if pairs else {})}
-        table = np.vstack([np.zeros((1, 16)), rows]).astype(np.float32)
+        table = np.vstack([np.zeros((1, 64)), rows]).astype(np.float32)
         return replace(base.with_arrays(table__graph=table), facts=facts)
 
     def test_a_table_of_noise_is_red_and_one_that_knows_is_green(self):

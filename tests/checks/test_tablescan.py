@@ -1,4 +1,4 @@
-"""The one-pass scan against naive NumPy, over types, shapes and chunk borders."""
+"""The one-pass scan against naive NumPy, over types, shapes, chunk borders and threads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rectest.checks import tablescan
-from rectest.checks.tablescan import duplicate_groups, scan_table
+from rectest.checks.tablescan import TableScan, scan_table
 
 
 @settings(max_examples=40, deadline=None)
@@ -27,10 +27,33 @@ def test_the_scan_equals_the_naive_formulas(num_rows: int, dim: int, dtype: str,
 
     scan = scan_table(table, initial)
 
-    np.testing.assert_allclose(scan.norms, np.linalg.norm(wide, axis=1), rtol=1e-5)
-    np.testing.assert_array_equal(scan.zero, ~wide.any(axis=1))
+    np.testing.assert_allclose(scan.norms.whole(), np.linalg.norm(wide, axis=1), rtol=1e-5)
+    np.testing.assert_array_equal(scan.norms.whole() == 0, ~wide.any(axis=1))
     np.testing.assert_array_equal(scan.moved, (table != initial).any(axis=1))
-    assert not scan.nonfinite.any()
+    assert (0, int((~wide.any(axis=1)).sum())) == (scan.num_nonfinite, scan.num_zero)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(0, 2**32))
+def test_moments_are_those_of_the_real_rows(num_rows: int, dim: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    table = rng.normal(loc=0.3, size=(num_rows + 3, dim)).astype(np.float32)
+    table[1], table[2, 0] = np.nan, np.inf
+    real = table[3:].astype(np.float64)
+
+    moments = scan_table(table, padding_row=0).moments
+
+    assert (num_rows, real.min(), real.max()) == (moments.num_rows, moments.low, moments.high)
+    assert real.mean() == pytest.approx(moments.mean, abs=1e-6)
+    assert real.std() == pytest.approx(moments.deviation, abs=1e-3)
+    np.testing.assert_allclose(real.mean(axis=0), moments.column_means, atol=1e-6)
+
+
+def test_a_table_without_a_finite_row_has_no_moments() -> None:
+    scan = scan_table(np.full((3, 2), np.nan))
+
+    assert (3, 0) == (scan.num_nonfinite, scan.num_real)
+    assert np.isnan([scan.moments.low, scan.moments.mean, scan.moments.deviation, scan.mean_cosine]).all()
 
 
 def test_mean_cosine_is_the_mean_over_all_pairs_without_padding() -> None:
@@ -41,45 +64,48 @@ def test_mean_cosine_is_the_mean_over_all_pairs_without_padding() -> None:
     assert scan.mean_cosine == pytest.approx(1 / 3)
 
 
-def test_rows_that_overflow_or_underflow_in_float32_keep_their_length() -> None:
-    table = np.array([[1e30, 1e30], [1e-30, 0], [np.nan, 1], [np.inf, 0], [0, 0]], dtype=np.float32)
+def test_rows_that_overflow_or_underflow_keep_their_length() -> None:
+    table = np.array([[1e30, 1e30], [1e-30, 0], [np.nan, 1], [np.inf, 0], [0, 0], [-0.0, 1e-45]], dtype=np.float32)
 
-    scan = scan_table(table)
+    norms = scan_table(table).norms.whole()
 
-    assert [False, False, True, True, False] == scan.nonfinite.tolist()
-    assert [False, False, False, False, True] == scan.zero.tolist()
-    np.testing.assert_allclose(scan.norms[:2], [np.sqrt(2) * 1e30, 1e-30], rtol=1e-5)
+    assert [False, False, True, True, False, False] == np.isnan(norms).tolist()
+    assert [4] == np.flatnonzero(norms == 0).tolist()
+    np.testing.assert_allclose(norms[:2], [np.sqrt(2) * 1e30, 1e-30], rtol=1e-5)
 
 
-def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+def test_a_double_row_whose_squares_underflow_is_not_zero() -> None:
+    scan = scan_table(np.array([[3e-300, 4e-300], [1e308, 1e308], [1.7e308, 1.7e308]]))
+
+    np.testing.assert_allclose(scan.norms.whole(), [5e-300, np.sqrt(2) * 1e308, np.finfo(float).max], rtol=1e-12)
+    assert 0 == scan.num_zero
+
+
+def _bits(scan: TableScan) -> tuple[object, ...]:
+    fingerprints = [b"".join(p.tobytes() for p in scan.fingerprints.bucket(0))]
+    numbers = (scan.mean_cosine, scan.moments.mean, scan.moments.deviation, scan.moments.low, scan.moments.high)
+    return scan.norms.whole().tobytes(), scan.moments.column_means.tobytes(), *numbers, *fingerprints
+
+
+def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tablescan, "CHUNK_NUMBERS", 64)
+    table = np.random.default_rng(0).normal(size=(20_000, 5)).astype(np.float32)
+
+    assert _bits(scan_table(table)) == _bits(scan_table(table, threads=2)) == _bits(scan_table(table, threads=3))
+
+
+def test_chunks_change_sums_by_rounding_only(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     table = np.random.default_rng(0).normal(size=(101, 5)).astype(np.float32)
-    expected = scan_table(table)
-    monkeypatch.setattr(tablescan, "CHUNK_BYTES", 64)
+    expected = scan_table(table, padding_row=3)
+    monkeypatch.setattr(tablescan, "CHUNK_NUMBERS", 16)
     np.save(tmp_path / "table.npy", table)
 
-    obtained = scan_table(np.load(tmp_path / "table.npy", mmap_mode="r"))
+    obtained = scan_table(np.load(tmp_path / "table.npy", mmap_mode="r"), padding_row=3)
 
-    np.testing.assert_array_equal(expected.norms, obtained.norms)
-    np.testing.assert_array_equal(expected.hashes, obtained.hashes)
+    np.testing.assert_array_equal(expected.norms.whole(), obtained.norms.whole())
+    assert expected.fingerprints.num == obtained.fingerprints.num == 100
     assert expected.mean_cosine == pytest.approx(obtained.mean_cosine)
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.integers(1, 5))
-def test_duplicates_are_grouped_exactly(codes: list[int], dim: int) -> None:
-    vectors = np.random.default_rng(0).normal(size=(4, dim)).astype(np.float32)
-    table = vectors[codes]
-    expected = sorted([i for i, c in enumerate(codes) if c == code] for code in set(codes) if codes.count(code) > 1)
-
-    groups = duplicate_groups(table, scan_table(table).hashes, np.arange(len(table)))
-
-    assert expected == sorted(groups)
-
-
-def test_two_flipped_signs_are_no_duplicate() -> None:
-    table = np.array([[1, 2, 3, 4], [1, -2, 3, -4]], dtype=np.float32)
-
-    assert [] == duplicate_groups(table, scan_table(table).hashes, np.arange(2))
+    assert expected.moments.mean == pytest.approx(obtained.moments.mean)
 
 
 @pytest.mark.parametrize("table", [np.zeros(3), np.zeros((2, 2), dtype=int), np.zeros((0, 2))])
