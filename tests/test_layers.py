@@ -23,7 +23,9 @@ INTERNAL: dict[str, set[str]] = {
     "checks": CORE | {"data", "metrics", "record", "environment"},
     "baseline": CORE | {"environment", "record", "checks"},
     "faults": CORE | {"data", "metrics", "record", "seeding", "systems", "training", "checks"},
-    "report": CORE | {"record", "environment", "checks", "baseline"},
+    "report": CORE | {"record", "environment", "checks", "baseline", "benchmarks"},
+    "audits": CORE | {"data", "metrics", "record", "checks"},
+    "benchmarks": CORE | {"environment", "checks", "baseline", "training"},
     "parity": CORE | {"environment", "record", "checks", "training"},
     "divergence": CORE | {"environment", "record"},
     "__main__": {"cli"},
@@ -45,6 +47,8 @@ THIRD_PARTY: dict[str, set[str]] = {
     "baseline": {"numpy", "pydantic", "filelock", "blake3", "scipy"},
     "faults": {"numpy", "torch"},
     "report": {"jinja2", "matplotlib"},
+    "audits": {"numpy", "torch", "polars", "pyarrow", "tensorboard"},
+    "benchmarks": {"numpy", "scipy", "torch", "pytest", "filelock"},
     "parity": set(),
     "divergence": {"numpy", "torch", "xxhash"},
     "__main__": set(),
@@ -53,7 +57,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "cli": {"numpy", "typer", "rich"},
 }
 
-LAZY_ONLY = {"scipy", "tensorboard", "matplotlib", "jinja2"}
+LAZY_ONLY = {"scipy", "tensorboard", "matplotlib", "jinja2", "polars", "pyarrow"}
 """Slow to import: allowed inside functions only."""
 
 HEAVY_FOR_PLUGIN = {"numpy", "torch", "filelock"}
@@ -102,6 +106,8 @@ def violations(path: Path) -> list[str]:
             problems.append(f"{where} at import time; only lazily")
         elif top and package == "divergence":
             problems.append(f"{where} at import time; it starts before the watched script has imported anything")
+        elif top and package in ("audits", "benchmarks") and root == "torch":
+            problems.append(f"{where} at import time; only lazily, a file or a comparison rarely needs it")
         elif top and package == "claims" and root == "torch":
             problems.append(f"{where} at import time; claims are listed without it")
         elif top and package == "plugin" and root in HEAVY_FOR_PLUGIN:
