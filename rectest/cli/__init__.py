@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GROUPS", "build_app", "main"]
 
-GROUPS: tuple[str, ...] = ("baseline", "checkpoint", "data", "faults", "gate", "study")
+GROUPS: tuple[str, ...] = ("audit", "baseline", "bench", "checkpoint", "data", "faults", "gate", "study")
 """Command groups in the order of the help text; ``baseline`` is ``rectest.cli.baseline:app``."""
 
 COMMANDS: tuple[str, ...] = ("attribute", "compare", "parity", "report", "reports", "train", "why")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rectest.plugin.benchmarks import NO_GPU, require_benchmarks, unmeasured
 from rectest.plugin.collect import Collector
 from rectest.plugin.exit_status import ended, infrastructure_notes
 from rectest.plugin.fixtures import rec_check, rec_device, rec_gate, rec_train, rec_world
@@ -39,6 +40,11 @@ def pytest_configure(config: pytest.Config) -> None:
     register_markers(config)
     config.stash[_COLLECTOR] = Collector()
     config.pluginmanager.register(config.stash[_COLLECTOR], "rectest-collector")
+    if "benchmark" in config.getoption("rectest_require"):
+        require_benchmarks(config)
+    if "gpu" in config.getoption("rectest_require") and config.getoption("rectest_allow_no_gpu"):
+        msg = "--rectest-require=gpu and --rectest-allow-no-gpu contradict each other"
+        raise pytest.UsageError(msg)
     if config.getoption("rectest_update") is not None:
         _refuse_update_in_ci()
     for name, path in _report_paths(Options.of(config)).items():
@@ -57,6 +63,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.fail(f"gpu(count={needed!r}): count must be a whole number of at least 1", pytrace=False)
     found = num_gpus()
     if found < needed:
+        item.user_properties.append((NO_GPU, needed))
         pytest.skip(f"needs {needed} GPU{'s' if needed != 1 else ''}, found {found}")
 
 
@@ -68,7 +75,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     collector = config.stash[_COLLECTOR]
     options = Options.of(config)
-    if collector.gpu_unmeasured and not options.allow_no_gpu and session.exitstatus == pytest.ExitCode.OK:
+    refused = (collector.gpu_unmeasured and not options.allow_no_gpu) or _required_notes(config, collector)
+    if refused and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     session.exitstatus = ended(session, collector)
     paths = _report_paths(options)
@@ -90,7 +98,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if hasattr(config, "workerinput"):
         return
     collector = config.stash[_COLLECTOR]
-    notes = _gpu_notes(collector, Options.of(config))
+    notes = [*_gpu_notes(collector, Options.of(config)), *_required_notes(config, collector)]
     if not (collector.results or notes or collector.written):
         return
     from rectest.report.terminal import summary_lines
@@ -126,6 +134,17 @@ def _gpu_notes(collector: Collector, options: Options) -> list[str]:
     return [text + (allowed if options.allow_no_gpu else refused)]
 
 
+def _required_notes(config: pytest.Config, collector: Collector) -> list[str]:
+    """What was required with --rectest-require and was not measured: each is a reason not to exit 0."""
+    notes = [f"NOT MEASURED: {problem}" for problem in unmeasured(config)]
+    if "gpu" in Options.of(config).require:
+        skipped = sorted(collector.gpu_skipped)
+        notes += [f"NOT MEASURED: {name} needs a GPU, and gpu tests are required" for name in skipped]
+        if not skipped and not collector.gpu_ran:
+            notes.append("NOT MEASURED: no gpu test ran, and gpu tests are required")
+    return notes
+
+
 def _environment_notes(collector: Collector) -> list[str]:
     from rectest.environment import Environment
 
@@ -145,7 +164,7 @@ def _report_paths(options: Options) -> dict[str, Path]:
 def _report(config: pytest.Config, collector: Collector, status: int) -> RunReport:
     from rectest.report.machine import Origin, RunReport
 
-    notes = _gpu_notes(collector, Options.of(config))
+    notes = [*_gpu_notes(collector, Options.of(config)), *_required_notes(config, collector)]
     return RunReport(
         results=tuple(collector.found()),
         environment=collector.notes.get("environment"),

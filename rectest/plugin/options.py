@@ -15,6 +15,7 @@ MARKERS = (
     "gpu(count=1): needs that many CUDA devices; a run of only such tests without a GPU does not exit 0",
     "slow: takes long; run it before a release",
 )
+REQUIRABLE = ("benchmark", "gpu")
 UPDATE_MODES = ("new", "failed", "all")
 _LOOKS = range(2, 6)
 _FEWEST_SEEDS = 5
@@ -52,6 +53,9 @@ class Options:
     """Whether the gate trains fresh seeds, at a tenth of the false-alarm rate."""
 
     allow_no_gpu: bool
+    require: tuple[str, ...]
+    """Kinds of tests, of `REQUIRABLE`, each of which must have been measured for the run to be green."""
+
     why: bool
     """Whether two runs that part are trained once more, watched, so that the line is named."""
 
@@ -81,6 +85,7 @@ class Options:
             new_anchor=given("rectest_new_anchor"),
             nightly=given("rectest_nightly"),
             allow_no_gpu=given("rectest_allow_no_gpu"),
+            require=given("rectest_require"),
             why=not given("rectest_no_why"),
         )
 
@@ -185,12 +190,25 @@ def add_options(parser: pytest.Parser) -> None:
         help="let a run whose gpu tests were all skipped for want of a GPU exit 0",
     )
     add(
+        "--rectest-require",
+        dest="rectest_require",
+        type=_kinds,
+        default=(),
+        metavar="KIND,...",
+        help="fail the run unless every test of these kinds was measured: benchmark, gpu",
+    )
+    add(
         "--rectest-no-why",
         dest="rectest_no_why",
         action="store_true",
         help="where repeated runs differ, do not train them once more to name the line",
     )
     parser.addini("rectest_baseline_dir", "folder of the stored baselines (default: baselines)", type="string")
+    parser.addini(
+        "rectest_benchmarks",
+        "node ids of benchmarks that --rectest-require=benchmark expects, beside those of the last recorded runs",
+        type="linelist",
+    )
 
 
 def register_markers(config: pytest.Config) -> None:
@@ -237,6 +255,15 @@ def _looks(text: str) -> int:
         msg = f"{value} seeds; a gate needs a second one before it may fail, and its rates are stated for at most 5"
         raise argparse.ArgumentTypeError(msg)
     return value
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    kinds = tuple(kind.strip() for kind in text.split(","))
+    unknown = [kind for kind in kinds if kind not in REQUIRABLE]
+    if unknown:
+        msg = f"{unknown[0]!r} cannot be required; a list of {', '.join(REQUIRABLE)} was needed"
+        raise argparse.ArgumentTypeError(msg)
+    return tuple(dict.fromkeys(kinds))
 
 
 def _device(text: str) -> str:

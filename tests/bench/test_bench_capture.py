@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import nn
@@ -27,15 +26,6 @@ from rectest.divergence.tapes import load_run
 
 SIZE, LENGTH, BATCH, ITEMS = 64, 50, 128, 3416
 ROUNDS, STEPS = 9, 3
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Leave neither the other core nor the number of threads to chance."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Block(nn.Module):

@@ -44,6 +44,7 @@ def test_defaults(options, pytester):
         new_anchor=False,
         nightly=False,
         allow_no_gpu=False,
+        require=(),
         why=True,
     )
 
@@ -55,7 +56,8 @@ def test_every_option_arrives(options, pytester, monkeypatch):
     numbers = ("--rectest-processes=3", "--rectest-seeds=9", "--rectest-gate-seeds=4", "--rectest-allow-no-gpu")
     paths = ("--rectest-candidates=c", "--rectest-json=out/r.json", "--rectest-html=r.html", "--rectest-markdown=r.md")
     switches = ("--rectest-allow-dirty", "--rectest-new-anchor", "--rectest-nightly", "--rectest-no-why")
-    obtained = options(*values, *numbers, "--rectest-update", *paths, *switches)
+    required = "--rectest-require=benchmark, benchmark"
+    obtained = options(*values, *numbers, "--rectest-update", *paths, *switches, required)
 
     assert obtained == Options(
         update="failed",
@@ -75,6 +77,7 @@ def test_every_option_arrives(options, pytester, monkeypatch):
         new_anchor=True,
         nightly=True,
         allow_no_gpu=True,
+        require=("benchmark",),
         why=False,
     )
 
