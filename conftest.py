@@ -25,8 +25,17 @@ def pytester(pytester: pytest.Pytester) -> pytest.Pytester:
     return pytester
 
 
+_GATE = "tests/gate/test_gate.py"
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect `slow` tests unless the marker expression speaks of them."""
+    """Deselect `slow` tests unless the marker expression speaks of them; put the gate's last, so that none waits.
+
+    A single process has its trainings done ahead on the second core; workers have no such core, and long tests at the
+    end would leave one of them idle.
+    """
+    if not hasattr(config, "workerinput"):
+        items.sort(key=lambda item: _GATE in item.nodeid)
     if "slow" in (config.option.markexpr or ""):
         return
     slow = [item for item in items if item.get_closest_marker("slow")]
@@ -43,7 +52,7 @@ _MANY = 500
 def _gate_trained_ahead(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
     """Train what the gate's tests will ask for while a single process runs the tests before them."""
     config, items = request.config, request.session.items
-    first = next((place for place, item in enumerate(items) if "tests/gate/test_gate.py" in item.nodeid), 0)
+    first = next((place for place, item in enumerate(items) if _GATE in item.nodeid), 0)
     plain = not hasattr(config, "workerinput") and not config.getoption("rectest_world")
     if first < _MANY or not plain or config.getoption("rectest_device") != "cpu":
         yield

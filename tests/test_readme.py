@@ -111,7 +111,11 @@ def test_every_command_exists():
 def test_every_check_family_is_described(name):
     helpers = {"result", "tolerance", "norms", "tablescan", "table_signal", "gradients", "trend"}
     helpers |= {"cause", "decomposition", "hypotheses", "replicas", "rows", "scene", "shares", "weights"}  # of parity
-    called = {"reproducible": "`reproducible`", "chance": "`chance`"}
+    helpers |= {"alignment", "columns", "cooccurrence", "duplicates", "fingerprints", "row_sample", "rowset"}  # of tables
+    helpers |= {"rowsource", "spectrum", "table_items", "neighbours"}
+    helpers |= {"mapping_entries", "mapping_events", "mapping_format", "mapping_ids", "mapping_indices"}
+    helpers |= {"event_log", "held_out_features", "single_record"}  # of logs and records
+    called = {"candidate_sets": "`candidates`", "joint_chance": "`chance/joint`", "metric_repair": "repair"}
 
     assert name in helpers or called.get(name, f"`{name}`") in README
 
