@@ -9,6 +9,7 @@ Everything travels as user properties of reports, as results do. Nothing is regi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,8 @@ MEASURED = "rectest-benchmark"
 
 NO_GPU = "rectest-no-gpu"
 """Property of a test that was skipped because it needs more GPUs than there are."""
+
+_TAKES_BENCHMARK = re.compile(r"def test\w*\([^)]*\bbenchmark\b")
 
 _DONE, _EXCUSED = "", "excused"
 
@@ -40,7 +43,7 @@ def unmeasured(config: pytest.Config) -> list[str]:
     return [] if watch is None else watch.problems()
 
 
-@dataclass
+@dataclass(eq=False)  # pytest keeps plugins in sets
 class Benchmarks:
     """What became of every benchmark of a run."""
 
@@ -54,6 +57,12 @@ class Benchmarks:
         """Note a benchmark before anybody can deselect it."""
         if _is_benchmark(item):
             self.collected[item.nodeid] = None
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note a file that skips itself before its benchmarks are known."""
+        if report.skipped and report.nodeid.endswith(".py") and self._has_benchmarks(report.nodeid):
+            self.collected[report.nodeid] = None
+            self.fate[report.nodeid] = f"all of it was skipped ({_reason(report)})"
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         """Note what -k, -m or a conftest left out."""
@@ -95,6 +104,14 @@ class Benchmarks:
         if not found and _DONE not in fates.values():
             found = [f"no benchmark ran: {self._off() or 'none was collected that this machine can run'}"]
         return [*found, *(f"the history is damaged: {line}" for line in damaged)]
+
+    def _has_benchmarks(self, name: str) -> bool:
+        """Whether any test in a file that was not imported takes the fixture."""
+        try:
+            text = (self.config.rootpath / name).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return False
+        return _TAKES_BENCHMARK.search(text) is not None
 
     def _fate(self, name: str) -> str:
         if name in self.fate:
@@ -138,6 +155,6 @@ def _rounds(item: pytest.Item) -> int:
     return len(getattr(timed, "data", ()))
 
 
-def _reason(report: pytest.TestReport) -> str:
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
     text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     return text.removeprefix("Skipped: ")

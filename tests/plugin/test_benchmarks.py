@@ -104,6 +104,18 @@ def test_a_test_that_times_nothing(pytester, body):
     assert told(result) == [f"{FAST} was not measured: {reason}"]
 
 
+@pytest.mark.parametrize(("argument", "expected"), [("benchmark", 1), ("tmp_path", 0)])
+def test_a_file_that_skips_itself_hides_no_benchmark(theirs, argument, expected):
+    text = f"import pytest\npytest.importorskip('absent_module')\ndef test_more({argument}): pass\n"
+    theirs.makepyfile(test_more=text)
+    result = theirs.runpytest_inprocess(REQUIRE)
+
+    assert result.ret == expected
+    assert [line.partition(" (")[0] for line in told(result)] == [
+        "test_more.py was not measured: all of it was skipped"
+    ] * expected
+
+
 def test_no_benchmark_at_all(pytester):
     pytester.makepyfile("def test_other(): pass\n")
 

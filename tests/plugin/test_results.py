@@ -144,3 +144,17 @@ def test_the_fewest_seeds_are_those_of_the_schema():
     from rectest.plugin.options import _FEWEST_SEEDS
 
     assert _FEWEST_SEEDS == MIN_SEEDS
+
+
+@pytest.mark.parametrize("options", [(), ("--rectest-require=benchmark", "--benchmark-skip")])
+def test_a_conftest_in_a_subfolder_is_no_trouble(pytester, options):
+    """Pytest then asks plugins by set, in which they must be hashable."""
+    for folder in ("one", "two"):
+        (pytester.path / folder).mkdir()
+        (pytester.path / folder / "conftest.py").write_text("def pytest_runtest_setup(item):\n    pass\n")
+        (pytester.path / folder / f"test_{folder}.py").write_text("def test_it():\n    pass\n")
+
+    result = pytester.runpytest_inprocess(*options)
+
+    result.assert_outcomes(passed=2)
+    result.stdout.no_fnmatch_line("*INTERNALERROR*")
