@@ -29,6 +29,22 @@ from rectest.errors import DataError
 __all__ = ["MapQuestions", "audit_mapping_file"]
 
 _ITEM_WORDS = ("item", "product", "asin", "iid", "movie", "track", "song", "book", "news", "article", "sku", "isbn")
+_NO_IDS = (
+    "rating",
+    "score",
+    "star",
+    "label",
+    "time",
+    "date",
+    "count",
+    "price",
+    "weight",
+    "behavio",
+    "quantity",
+    "rank",
+)
+"""Words in the names of columns whose small numbers are among the ids of nearly every map, and mean none of them."""
+
 _KNOWN_SHARE = 0.5
 """A column that speaks of nothing known is the map's where at least this share of its different ids is in it."""
 
@@ -146,8 +162,8 @@ def _padding_row(entries: Entries, table: RowSource | None, asked: MapQuestions)
 
 def _bounds(entries: Entries) -> tuple[int, int]:
     """The first and the last index; -1 and -1 where no entry has one."""
-    known = entries.index[entries.index != NO_INDEX]
-    return (int(known.min()), int(known.max())) if known.size else (-1, -1)
+    numbers = entries.numbers()
+    return (-1, -1) if numbers is None else (numbers.low, numbers.high)
 
 
 def _against_table(entries: Entries, table: RowSource, name: str, row: int | None) -> list[CheckResult]:
@@ -191,7 +207,8 @@ def _fields(
         return list(columns)
     shares = {name: _known_share(entries, values) for name, values in held.items()}
     by_name = [name for name in held if any(word in name.lower() for word in _ITEM_WORDS)]
-    by_share = [name for name, share in shares.items() if share >= _KNOWN_SHARE]
+    numbers = [name for name in held if any(word in name.lower() for word in _NO_IDS)]
+    by_share = [name for name, share in shares.items() if share >= _KNOWN_SHARE and name not in numbers]
     users = [name for name in by_share if "user" in name.lower()]
     if users and not any(shares[name] >= _KNOWN_SHARE for name in by_name):
         return users

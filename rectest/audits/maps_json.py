@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from rectest.audits.maps_flat import flat_entries, padded
+from rectest.audits.maps_odd import number_of
 from rectest.checks.mapping_entries import Entries, as_raw
 from rectest.checks.mapping_ids import PADDED, RawIds
 from rectest.errors import DataError
@@ -37,7 +38,7 @@ def read_json(path: Path, *, key: str | None) -> tuple[Entries, str]:
     data = padded(path)
     if key is None and (entries := flat_entries(data)) is not None:
         return entries, "JSON object of indices"
-    return entries_of(parse_pairs(bytes(data[:-PADDED]), path), path, key=key)
+    return entries_of(parse_pairs(data[:-PADDED].tobytes(), path), path, key=key)
 
 
 def parse_pairs(content: bytes, path: Path) -> Any:
@@ -52,7 +53,7 @@ def parse_pairs(content: bytes, path: Path) -> Any:
         msg = f"not UTF-8 text: {error.reason} at byte {error.start}"
         raise DataError(msg, path=path) from error
     try:
-        return json.loads(text, object_pairs_hook=Pairs, parse_int=_parse_int)
+        return json.loads(text, object_pairs_hook=Pairs, parse_int=number_of)
     except json.JSONDecodeError as error:
         hint = "write the map with json.dump" if text.strip() else "the file is empty"
         msg = f"not JSON: {error.msg}, column {error.colno}"
@@ -60,10 +61,6 @@ def parse_pairs(content: bytes, path: Path) -> Any:
     except RecursionError as error:
         msg = "JSON nested too deeply for an id map"
         raise DataError(msg, path=path) from error
-
-
-def _parse_int(text: str) -> int | float:
-    return int(text) if len(text) < 400 else float("inf")
 
 
 def entries_of(value: Any, path: Path, *, key: str | None) -> tuple[Entries, str]:

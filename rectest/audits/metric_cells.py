@@ -107,8 +107,9 @@ def _digits(number: str) -> int | None:
 def with_common_digits(tables: Sequence[MetricTable]) -> list[MetricTable]:
     """The tables of a file that a program wrote, where trailing zeros were dropped: every column has its most digits.
 
-    A column with a number in full is in full throughout. Numbers that could be a float32 are granted what a mean in
-    float32 loses.
+    A column with a number in full is in full throughout. A column of nothing but 0.0 and 1.0, which is how programs
+    write a whole number of any precision, has the digits of the finest column beside it. Numbers that could be a
+    float32 are granted what a mean in float32 loses.
     """
     columns: dict[tuple[str, str], list[Cell]] = {}
     for table in tables:
@@ -116,6 +117,11 @@ def with_common_digits(tables: Sequence[MetricTable]) -> list[MetricTable]:
             columns.setdefault((table.group, name), []).append(cell)
     narrow = all(_is_float32(cell.value) for column in columns.values() for cell in column)
     digits = {key: _column_digits(key[1], column, narrow=narrow) for key, column in columns.items()}
+    shares = {key: column for key, column in columns.items() if key[1] != "mean_rank"}
+    for key, column in shares.items():
+        if all(_is_bare(cell) for cell in column):
+            beside = [digits[other] for other in shares if other[0] == key[0]]
+            digits[key] = max(beside, key=lambda num: math.inf if num is None else num)
     return [
         replace(
             table,
@@ -130,6 +136,10 @@ def _column_digits(name: str, column: Sequence[Cell], *, narrow: bool) -> int | 
     exact = any(digits is None for digits in finite)
     most = max((digits for digits in finite if digits is not None), default=0)
     return _granted(name, None if exact else most, narrow=narrow)
+
+
+def _is_bare(cell: Cell) -> bool:
+    return cell.text in ("0.0", "1.0")
 
 
 def _granted(name: str, digits: int | None, *, narrow: bool) -> int | None:

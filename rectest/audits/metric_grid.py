@@ -10,12 +10,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from rectest.audits.metric_cells import Cell, MetricTable, read_cell
-from rectest.audits.metric_names import Name, cut_off_of, family_of, looks_like_a_metric, name_of, plain
+from rectest.audits.metric_names import (
+    Name,
+    cut_off_of,
+    family_of,
+    looks_like_a_metric,
+    name_of,
+    plain,
+    speaks_of_others,
+)
 
 __all__ = ["TIME", "Entry", "Read", "collected", "tables_of_grid"]
 
 TIME = ("epoch", "step", "iteration", "iter", "global_step", "epochs", "steps", "轮次", "轮数")
 _KEYS = (*TIME, "split", "model", "method", "dataset", "fold", "seed", "phase", "stage", "run", "模型", "数据集")
+_DEPTHS = ("k", "top-k", "topk", "top k", "@k", "cut-off", "cutoff", "n")
+_WHOLE = ("mrr", "mean_rank")
+"""Families that need no cut-off."""
 _EMPTY = ("", "-", "--", "—", "–", "n/a", "na", "none", "null", "/")
 
 
@@ -80,16 +91,21 @@ def collected(entries: Iterable[Entry], *, group: str) -> Read:
 
 def tables_of_grid(header: Sequence[str], rows: Sequence[Sequence[str]], *, group: str = "") -> Read:
     """The tables of a grid; no tables where no layout fits."""
-    full = [row for row in rows if any(plain(cell) not in _EMPTY for cell in row)]
+    others = [text for row in rows for text in row if speaks_of_others(text)]
+    full = [row for row in rows if any(plain(cell) not in _EMPTY for cell in row) and not _about_others(row)]
     padded = [[*row, *[""] * (len(header) - len(row))][: len(header)] for row in full]
-    unknown = Read(left_out=tuple(dict.fromkeys(text.strip() for text in header if _unknown(text))))
+    unknown = Read(left_out=tuple(dict.fromkeys([*(text.strip() for text in header if _unknown(text)), *others])))
     misread = Read()
-    for layout in (_wide, _cut_offs_down, _long, _cut_offs_across):
+    for layout in (_cut_offs_down, _wide, _long, _cut_offs_across):
         read = layout(header, padded, group)
         if read.tables:
             return read + unknown
         misread += Read(left_out=read.left_out)
     return unknown + misread
+
+
+def _about_others(row: Sequence[str]) -> bool:
+    return any(map(speaks_of_others, row))
 
 
 def _unknown(text: str) -> bool:
@@ -125,29 +141,33 @@ def _label(
 
 
 def _long(header: Sequence[str], rows: Sequence[Sequence[str]], group: str) -> Read:
-    """A row for each measure; every column of numbers is a table."""
-    column = max(range(len(header)), key=lambda i: (sum(_full_name(row[i]) for row in rows), -i), default=None)
-    if column is None or not any(_full_name(row[column]) for row in rows):
+    """A row for each measure, its cut-off in a column of its own or not; every column of numbers is a table."""
+    depth = _depth_column(header)
+    known = _full_name if depth is None else _any_name
+    column = max(range(len(header)), key=lambda i: (sum(known(row[i]) for row in rows), -i), default=None)
+    if column is None or not any(known(row[column]) for row in rows):
         # A file without a header starts with its first measure.
         return _long([""] * len(header), [header, *rows], group) if any(map(_full_name, header)) and rows else Read()
     if _full_name(header[column]) and len(header) > 1 and any(read_cell(text) for text in header):
         rows, header = [list(header), *rows], [""] * len(header)
-    named = [row for row in rows if _full_name(row[column])]
+    named = [row for row in rows if known(row[column])]
     keys = [i for i in range(len(header)) if i != column and plain(header[i]) in _KEYS]
     values = [
         i
         for i in range(len(header))
-        if i != column and i not in keys and 2 * sum(read_cell(row[i]) is not None for row in named) > len(named)
+        if i not in (column, depth, *keys)
+        and not speaks_of_others(header[i])
+        and 2 * sum(read_cell(row[i]) is not None for row in named) > len(named)
     ]
     left_out = tuple(dict.fromkeys(row[column].strip() for row in rows if _unknown(row[column])))
     entries = []
     for row in named:
-        name = name_of(row[column])
+        name, k = name_of(row[column]), None if depth is None else cut_off_of(row[depth])
         label, series = _label(header, row, keys, 0, named=True)
         for i in values:
             own = " ".join(filter(None, (label, plain(header[i]) if len(values) > 1 else "")))
             if name is not None:
-                entries.append(Entry(name=name, k=None, text=row[i], label=own, series=series))
+                entries.append(Entry(name=name, k=k, text=row[i], label=own, series=series))
     return collected(entries, group=group) + Read(left_out=left_out)
 
 
@@ -156,23 +176,45 @@ def _full_name(text: str) -> bool:
     return name is not None and name.measure is not None
 
 
+def _any_name(text: str) -> bool:
+    return name_of(text) is not None
+
+
+def _depth_column(header: Sequence[str]) -> int | None:
+    """The column of cut-offs."""
+    return next((i for i, text in enumerate(header) if plain(text) in _DEPTHS), None)
+
+
 def _cut_offs_down(header: Sequence[str], rows: Sequence[Sequence[str]], group: str) -> Read:
-    """A row for each cut-off, a column for each family: ``| K | Recall | NDCG |``."""
-    families = [i for i, text in enumerate(header) if family_of(text)]
-    depths = [
-        i for i, text in enumerate(header) if plain(text) in ("k", "top-k", "topk", "top k", "@k", "cut-off", "n")
-    ]
-    if not families or not depths:
+    """A row for each cut-off, a column for each family: ``| K | Recall | NDCG |``.
+
+    A column of MRR is MRR@k where it changes with k, and MRR over the whole list where it does not.
+    """
+    families = [i for i, text in enumerate(header) if (name := name_of(text)) and name.k is None]
+    depth = _depth_column(header)
+    if depth is None or all(family_of(header[i]) in (None, *_WHOLE) for i in families):
         return Read()
     keys = [i for i in range(len(header)) if plain(header[i]) in _KEYS]
+    labels = [_label(header, row, keys, 0, named=True) for row in rows]
     entries = []
-    for row in rows:
-        label, series = _label(header, row, keys, 0, named=True)
-        for i in families:
-            name, k = name_of(header[i]), cut_off_of(row[depths[0]])
-            if name is not None and k:
-                entries.append(Entry(name=name, k=k, text=row[i], label=label, series=series))
+    for i in families:
+        name, seen = name_of(header[i]), set[tuple[str, str]]()
+        for row, (label, series) in zip(rows, labels, strict=True):
+            k = cut_off_of(row[depth])
+            if name is None or not k:
+                continue
+            if _is_whole(name, [other[i] for other, (owner, _) in zip(rows, labels, strict=True) if owner == label]):
+                if (label, row[i]) in seen:
+                    continue
+                seen.add((label, row[i]))
+                k = None
+            entries.append(Entry(name=name, k=k, text=row[i], label=label, series=series))
     return collected(entries, group=group)
+
+
+def _is_whole(name: Name, texts: Sequence[str]) -> bool:
+    """Whether a column beside cut-offs is of the whole list: a mean rank, or an MRR that is the same at each."""
+    return name.family == "mean_rank" or (name.family == "mrr" and len(texts) > 1 and len(set(texts)) == 1)
 
 
 def _cut_offs_across(header: Sequence[str], rows: Sequence[Sequence[str]], group: str) -> Read:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from rectest.metrics.measure import Measure
 
-__all__ = ["Name", "cut_off_of", "family_of", "looks_like_a_metric", "name_of", "plain"]
+__all__ = ["Name", "cut_off_of", "family_of", "looks_like_a_metric", "name_of", "plain", "speaks_of_others", "split_of"]
 
 _FAMILIES = {
     "recall": ("recall", "rec", "召回率"),
@@ -43,6 +43,18 @@ _CHANGES = re.compile(
     r"|train_loss|loss|step|running|count)(?:[\s/:_.\-]|$)"
 )
 """A prefix or label that makes a number something about a metric and not the metric."""
+
+_SPLITS = {
+    "valid": ("valid", "val", "validation", "dev", "eval", "验证", "验证集"),
+    "test": ("test", "testing", "测试", "测试集"),
+    "train": ("train", "training", "fit", "训练", "训练集"),
+}
+
+_ABOUT_OTHERS = re.compile(
+    r"(?:[%δ∆\s(]*(?:(?:rel|abs)(?:\.|ative|olute)?\s*)?(?:improv\w*|gain|diff|difference|lift|change)"
+    r"|[δ∆]|std|stdev|std\.? ?dev|standard deviation|stderr|std ?err|se|ci|p[- ]?values?|count)(?:[\s.:,(%].*)?"
+)
+"""A row or column that compares or sums up others. `se` and the like count as a whole word only: SE-Rec is a model."""
 
 _OTHERS = re.compile(
     r"\b(?:g?map|auc|g?auc|f1|accuracy|acc|coverage|diversity|novelty|gini|arhr|err|rbp|serendipity|averagepopularity|"
@@ -122,3 +134,23 @@ def cut_off_of(text: str) -> int | None:
 def looks_like_a_metric(text: str) -> bool:
     """Whether a name that means no known measure should be listed as left out."""
     return bool(_OTHERS.search(plain(text))) or (name_of(text) is None and "@" in text)
+
+
+def speaks_of_others(text: str) -> bool:
+    """Whether a row or column of this name says something about rankings and is none itself.
+
+    >>> speaks_of_others("Improv."), speaks_of_others("std"), speaks_of_others("DiffRec")
+    (True, True, False)
+    """
+    return bool(_ABOUT_OTHERS.fullmatch(plain(text)))
+
+
+def split_of(group: str) -> str:
+    """``valid``, ``test`` or ``train`` where a group says so, else an empty text.
+
+    >>> split_of("val"), split_of("best_valid_result"), split_of("cold items")
+    ('valid', 'valid', '')
+    """
+    words = group.replace("/", " ").replace("_", " ").replace("-", " ").replace(":", " ").split()
+    found = [split for word in words for split, names in _SPLITS.items() if word in names]
+    return found[-1] if found else ""

@@ -13,16 +13,11 @@ from rectest.audits.metric_cells import MetricTable, with_common_digits
 from rectest.audits.metric_events import file_of_folder, is_events, read_events
 from rectest.audits.metric_grid import Read
 from rectest.audits.metric_json import read_json, read_json_lines
+from rectest.audits.metric_names import split_of
 from rectest.audits.metric_text import read_csv, read_lines, read_markdown
 from rectest.errors import DataError
 
 __all__ = ["MetricFile", "read_metrics", "split_of"]
-
-_SPLITS = {
-    "valid": ("valid", "val", "validation", "dev", "eval", "验证", "验证集"),
-    "test": ("test", "testing", "测试", "测试集"),
-    "train": ("train", "training", "fit", "训练", "训练集"),
-}
 
 MAX_BYTES = 256 * 2**20
 """A larger file is no table of metrics; it is refused before it fills the memory."""
@@ -36,17 +31,6 @@ class MetricFile:
     format: str
     tables: tuple[MetricTable, ...]
     left_out: tuple[str, ...]
-
-
-def split_of(group: str) -> str:
-    """``valid``, ``test`` or ``train`` where a group says so, else an empty text.
-
-    >>> split_of("val"), split_of("best_valid_result"), split_of("cold items")
-    ('valid', 'valid', '')
-    """
-    words = group.replace("/", " ").replace("_", " ").replace("-", " ").replace(":", " ").split()
-    found = [split for word in words for split, names in _SPLITS.items() if word in names]
-    return found[-1] if found else ""
 
 
 def read_metrics(path: str | Path, *, split: str | None = None, decimals: int | None = None) -> MetricFile:

@@ -5,20 +5,28 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 from rectest.audits.metric_grid import Entry, Read, collected, tables_of_grid
-from rectest.audits.metric_names import Name, name_of, plain
+from rectest.audits.metric_names import Name, name_of, plain, split_of
 
 __all__ = ["read_csv", "read_lines", "read_markdown"]
 
 _RULE = re.compile(r"\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*")
 _PAIR = re.compile(
-    r"(?P<name>[^\s:=|,][^:=|,]*?)\s*[:=]\s*(?P<value>[+-]?\d[\d.]*(?:e[+-]?\d+)?\s*%?)(?=[\s,;|)]|$)"
+    r"(?P<name>[^\s:=|,][^:=|,]*?)\s*[:=]\s*(?P<value>[+-]?(?:\d[\d.]*(?:e[+-]?\d+)?\s*%?|nan|inf(?:inity)?))(?=[\s,;|)]|$)"
     r"(?!\s*(?:→|->|~|–|to\s))",
     re.IGNORECASE,
 )
 _HEADING = re.compile(r"\s{0,3}#{1,6}\s+(.*)")
+_QUOTED = re.compile(
+    r"""(?P<quote>['"])(?P<name>[^'"]+)(?P=quote)\s*[,:]\s*(?:(?:np|numpy)\.float\d+\(|tensor\()?"""
+    r"""(?P<value>[+-]?(?:\d[\d.]*(?:e[+-]?\d+)?|nan|inf(?:inity)?))(?![\w.])""",
+    re.IGNORECASE,
+)
+"""``'recall@10': 0.3`` of a printed dict, and ``('recall@10', 0.3)`` of an OrderedDict, as RecBole logs its test."""
+_PREAMBLE = re.compile(r"^.*?\b(?:INFO|DEBUG|WARNING)\b[\s:\]-]*")
 
 
 def read_csv(text: str) -> Read:
@@ -65,22 +73,48 @@ def _cells(line: str) -> list[str]:
 
 
 def read_lines(text: str) -> Read:
-    """``hit@5: 0.0544`` and ``Recall@10 = 0.83 | NDCG@10 = 0.71``: a block of lines is a table, a heading its label."""
-    entries: list[Entry] = []
-    label, number, empty = "", 0, True
+    """``hit@5: 0.0544`` and ``Recall@10 = 0.83 | NDCG@10 = 0.71``: a block of lines is a table, a heading its label.
+
+    Printed dicts are blocks of their own. Blocks of a log with one label that names validation or training are
+    evaluations of one training.
+    """
+    blocks: list[tuple[str, int, list[tuple[Name, str]]]] = []
+    label, empty = "", True
     for line in text.splitlines():
-        pairs = list(_pairs(line))
+        bare = _PREAMBLE.sub("", line)
+        pairs, lead = _quoted(bare)
         title = _HEADING.fullmatch(line)
-        if title or (not pairs and line.strip().endswith(":")):
-            label = plain(title[1] if title else line).rstrip(":")
-        if not pairs:
+        if pairs:
+            blocks.append((lead or label, len(blocks) + 1, pairs))
             empty = True
             continue
-        number += empty
-        empty = False
+        pairs = list(_pairs(bare))
+        if title or (not pairs and line.strip().endswith(":")):
+            label = plain(title[1] if title else bare).rstrip(":")
+        if not pairs:
+            empty = True
+        elif empty or blocks[-1][0] != label:
+            blocks.append((label, len(blocks) + 1, pairs))
+            empty = False
+        else:
+            blocks[-1][2].extend(pairs)
+    return collected(_entries(blocks), group="")
+
+
+def _quoted(line: str) -> tuple[list[tuple[Name, str]], str]:
+    """The measures of a printed dict, and what the line says before it."""
+    matches = list(_QUOTED.finditer(line))
+    named = [(name, match["value"]) for match in matches if (name := name_of(match["name"])) and name.measure]
+    lead = re.split(r"OrderedDict|[({\[]", line[: matches[0].start()])[0] if named else ""
+    return named, plain(lead).rstrip(":= ")
+
+
+def _entries(blocks: list[tuple[str, int, list[tuple[Name, str]]]]) -> Iterator[Entry]:
+    times = Counter(label for label, _, _ in blocks)
+    for label, number, pairs in blocks:
+        series = times[label] > 1 and split_of(label) in ("valid", "train")
         own = f"{label or 'block'} ({number})"
-        entries += [Entry(name=name, k=None, text=value, label=own, series=False) for name, value in pairs]
-    return collected(entries, group="")
+        yield from (Entry(name=name, k=None, text=value, label=own, series=series) for name, value in pairs)
 
 
 def _pairs(line: str) -> Iterator[tuple[Name, str]]:

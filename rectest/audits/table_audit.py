@@ -183,13 +183,26 @@ def _beside(source: RowSource, name: str, facts: TableFacts, beside: Beside) -> 
     yield table_signal(source, items.pairs, name, orders=orders)
 
 
+FACTORISED = {
+    "embeddings/duplicates": "items with exactly the same users have equal rows in a factorisation",
+    "embeddings/spread": "lengths grow with popularity in a factorisation of raw counts",
+}
+"""What rows that were trained from random numbers never are, and others may be; how a file was made is not known."""
+
+
 def _settled(results: Sequence[CheckResult]) -> Iterator[CheckResult]:
-    """An even spread is news only where interactions have not shown what the rows know."""
+    """An even spread is news only where interactions show no signal, and what factorisations do is a warning."""
     known = any(result.check == SIGNAL and result.verdict is Verdict.PASS for result in results)
+    asked = any(result.check == SIGNAL for result in results)
     for result in results:
-        if known and result.check == "embeddings/isotropy" and result.red:
+        if asked and not known and result.check == "embeddings/isotropy" and result.red:
+            yield replace(result, advice="read embeddings/signal, which has asked the interactions")
+        elif known and result.check == "embeddings/isotropy" and result.red:
             figure = f"{result.figure}; the interactions show signal all the same"
             yield replace(result, verdict=Verdict.PASS, figure=figure, detail="", advice="")
+        elif result.verdict is Verdict.FAIL and result.check in FACTORISED:
+            detail = f"{result.detail}, unless the table is no trained one: {FACTORISED[result.check]}"
+            yield replace(result, verdict=Verdict.SUSPICIOUS, detail=detail)
         else:
             yield result
 

@@ -162,7 +162,8 @@ def _unknown(sets: Candidates) -> CheckResult:
         limit="0",
         worst=f"row {int(np.argmax(unknown))}" if unknown.any() else "",
         detail="" if not unknown.any() else "no model can rank an item that is in no file: it is beaten for nothing",
-        advice="check that candidates and data use one kind of ids, raw or dense, from 0 or from 1",
+        advice="check that candidates and data use one kind of ids, raw or dense, from 0 or from 1, and name all parts "
+        "of the data: items of a validation part that is left out are known to nobody here",
         rows=_rows(unknown > 0),
     )
 

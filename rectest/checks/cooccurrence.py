@@ -62,10 +62,22 @@ class ItemPairs:
     def thinned(self, num: int) -> ItemPairs:
         """About `num` of the distinct pairs, evenly taken, and the items that they name."""
         step = max(1, len(self.left) // max(1, num))
-        left, right = self.left[::step], self.right[::step]
+        return self._chosen(slice(None, None, step))
+
+    def within(self, first: int, last: int) -> ItemPairs:
+        """The pairs both of whose ids are from `first` to `last`.
+
+        >>> ItemPairs.from_array(np.array([[1, 2], [2, 7], [7, 8]])).within(7, 9).items.tolist()
+        [7, 8]
+        """
+        inside = (self.items >= first) & (self.items <= last)
+        return self._chosen(inside[self.left] & inside[self.right])
+
+    def _chosen(self, which: slice | npt.NDArray[np.bool_]) -> ItemPairs:
+        left, right = self.left[which], self.right[which]
         used = np.unique(np.concatenate([left, right]))
         left, right = np.searchsorted(used, left), np.searchsorted(used, right)
-        return ItemPairs(items=self.items[used], left=left, right=right, count=self.count[::step])
+        return ItemPairs(items=self.items[used], left=left, right=right, count=self.count[which])
 
 
 def consecutive_pairs(items: Ints, offsets: Ints, *, max_pairs: int = 100_000, reach: int = 1) -> Ints:

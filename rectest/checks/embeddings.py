@@ -53,17 +53,21 @@ class TableFacts:
 
 
 def embeddings(record: RunRecord) -> list[CheckResult]:
-    """Every property of every table in the record; a record without tables measured nothing.
+    """Every property of every table in the record; a record without tables, or with an initial one alone, lacks some.
 
     A table needs ``table_init/<name>`` for moved and padding rows, ``rows/<name>`` for touched ones, and
     ``popularity/<space>`` for deciles (``rows/<name>`` stands in for it).
     """
-    names = record.names("table/")
-    if not names:
+    kept, begun = record.names("table/"), record.names("table_init/")
+    if not (kept or begun):
         advice = "name the embedding tables in System.tables or call run.table(...)"
         return [not_measured("embeddings", record.spec.system, "the record has no table", advice=advice)]
     results = []
-    for name in names:
+    for name in sorted({*kept, *begun}):
+        if name not in kept:
+            missing = f"the record has table_init/{name} and no table/{name}"
+            results.append(not_measured("embeddings", name, missing, advice="record the table after training as well"))
+            continue
         facts = record.facts.get("tables", {}).get(name, {})
         space = facts.get("space", "item")
         results += audit_table(

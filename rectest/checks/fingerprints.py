@@ -101,10 +101,9 @@ class Fingerprints:
         """Keep the fingerprints of a block of rows; blocks may come in any order and from any thread."""
         ordered, bounds = values, np.array([0, len(values)])
         if self.num_buckets > 1:
-            keys = (values >> np.uint64(65 - self.num_buckets.bit_length())).astype(np.uint8)
-            order = np.argsort(keys, kind="stable")
-            ordered = values[order]
-            starts = np.searchsorted(keys[order], np.arange(self.num_buckets, dtype=np.uint8))
+            shift = np.uint64(65 - self.num_buckets.bit_length())
+            ordered = values[np.argsort((values >> shift).astype(np.uint8), kind="stable")]
+            starts = np.searchsorted(ordered, np.arange(self.num_buckets, dtype=np.uint64) << shift)
             bounds = np.append(starts, len(values))
         if self._scratch is not None:
             self._scratch.write(ordered, 8 * block * self._block_rows)

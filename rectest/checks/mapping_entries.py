@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rectest.checks.mapping_ids import RawIds
+from rectest.checks.mapping_numbers import Numbers, numbers_of
 
 __all__ = ["NO_INDEX", "PADDINGS", "SPECIALS", "Entries", "OddIndex", "as_raw"]
 
@@ -29,6 +30,7 @@ PADDINGS = frozenset({"[pad]", "<pad>", "pad", "padding", "[padding]", "<padding
 SPECIALS = PADDINGS | {"[unk]", "<unk>", "[mask]", "<mask>", "[cls]", "[sep]", "<s>", "</s>", "<bos>", "<eos>", "[oov]"}
 """Names of entries that are no raw ids, in lower case; no format is asked of them."""
 
+_LONGEST_SPECIAL = max(map(len, SPECIALS))
 _BEGINS = np.isin(np.arange(256), np.frombuffer(b"[<pP_", dtype=np.uint8))
 _WHOLE = re.compile(r"-?[0-9]+")
 _DECIMAL = re.compile(r"-?[0-9]+\.0*")
@@ -53,6 +55,7 @@ class Entries:
     ids: RawIds
     index: Ints
     odd: tuple[OddIndex, ...] = ()
+    _numbers: list[Numbers] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.index):
@@ -80,6 +83,15 @@ class Entries:
                 odd.append(OddIndex(place=place, written=_written(value), kind=kind))
         return cls(ids=ids, index=index, odd=tuple(odd))
 
+    def numbers(self) -> Numbers | None:
+        """The indices that are numbers, as ranges; None where there is none. Kept."""
+        if not self._numbers:
+            known = self.index[self.index != NO_INDEX] if self.odd else self.index
+            if not known.size:
+                return None
+            self._numbers.append(numbers_of(known))
+        return self._numbers[0]
+
     def find(self, others: RawIds) -> Ints:
         """The index of each of the `others`; -1 where it is absent or has none."""
         places = self.ids.find(others)
@@ -88,9 +100,11 @@ class Entries:
 
     def special(self) -> Ints:
         """Places of entries that are no raw ids by their names."""
+        if self.ids.shortest > _LONGEST_SPECIAL or self.ids.all_digits:
+            return np.zeros(0, dtype=np.int64)
         likely = np.flatnonzero(_BEGINS[self.ids.first_bytes()])
-        hashes = self.ids.take(likely).hashes(folded=True)
-        likely = likely[np.isin(hashes, RawIds.from_texts(sorted(SPECIALS)).hashes(folded=True))]
+        hashes = self.ids.take(likely).hashes(fold=True)
+        likely = likely[np.isin(hashes, RawIds.from_texts(sorted(SPECIALS)).hashes(fold=True))]
         return np.array([i for i in likely.tolist() if self.ids[i].lower() in SPECIALS], dtype=np.int64)
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rectest.checks.mapping_ids import LONG, RawIds, Words, each_block, equal_hashes, mixed
+from rectest.checks.mapping_hashes import EACH_BYTE, TOPS, each_block, equal_hashes, mixed
+from rectest.checks.mapping_ids import LONG, RawIds, Words
 from rectest.checks.result import CheckResult, count_of, judged, sample
 from rectest.checks.result import places as ranges
 
@@ -44,11 +45,8 @@ KEY_PATTERNS: Mapping[str, str] = {
 """Formats that can be promised by name; an ISBN-10 of a book is its ASIN, so ``asin`` takes both."""
 
 _NUMBER = re.compile(r"(-?)0*([0-9]+)(?:\.0*)?")
-_ONES = np.uint64(0x0101010101010101)
-_TOPS = np.uint64(0x8080808080808080)
-_ZEROS, _LETTERS = _ONES * np.uint64(ord("0")), _ONES * np.uint64(ord("a"))
+_ZEROS, _LETTERS = EACH_BYTE * np.uint64(ord("0")), EACH_BYTE * np.uint64(ord("a"))
 _PREFIXES = np.array([int.from_bytes(x, "little") for x in (b"0x", b"0X")], dtype=np.uint64)
-_FROM_0, _AFTER_9, _FROM_A, _AFTER_Z = (_ONES * np.uint64(x) for x in (0x80 - 48, 0x7F - 57, 0x80 - 65, 0x7F - 90))
 _SEVEN, _ALL_BITS = np.uint64(7), np.uint64(255)
 
 
@@ -114,41 +112,16 @@ def _without(ids: RawIds, pattern: re.Pattern[str], uniform: str | None) -> npt.
 
 def _uniform(ids: RawIds) -> str | None:
     """The format of ids that are all digits, or all ten capitals and digits; None for any other map."""
-    if not len(ids) or ids.length.max() > LONG or ids.length.min() < 1:
-        return None
-    first = ids[0]
-    digits = FORMATS[0][1].fullmatch(first) is not None
-    if not digits and not (FORMATS[2][1].fullmatch(first) and ids.length.min() == 10 == ids.length.max()):
-        return None
-
-    def good(block: slice) -> bool:
-        outside = _outside_digits if digits else _outside_capitals
-        tops = [np.bitwise_or.reduce(outside(words)) for words, _ in ids.words(block, fill=ord("0"))]
-        return not any(top & _TOPS for top in tops)
-
-    if not all(each_block(good, len(ids))):
-        return None
-    return FORMATS[0][0] if digits else _CAPITALS
-
-
-def _outside_digits(words: Words) -> Words:
-    """Words with a top bit set where a byte is none of 0 to 9; a sum may carry only out of bytes that are none."""
-    outside: Words = (words + _AFTER_9) | ~(words + _FROM_0) | words
-    return outside
-
-
-def _outside_capitals(words: Words) -> Words:
-    """Words with a top bit set where a byte is none of 0 to 9 and A to Z."""
-    between = (words + _AFTER_9) & ~(words + _FROM_A)
-    outside: Words = between | (words + _AFTER_Z) | ~(words + _FROM_0) | words
-    return outside
+    if ids.all_digits:
+        return FORMATS[0][0]
+    return _CAPITALS if ids.shortest == 10 == ids.longest and ids.all_capitals else None
 
 
 def _within(words: Words, first: str, last: str) -> Words:
     """The top bit of each byte that is a character from `first` to `last`."""
-    low = words & ~_TOPS
-    found = (low + _ONES * np.uint64(128 - ord(first))) & ~(low + _ONES * np.uint64(127 - ord(last)))
-    return found & ~words & _TOPS
+    low = words & ~TOPS
+    found = (low + EACH_BYTE * np.uint64(128 - ord(first))) & ~(low + EACH_BYTE * np.uint64(127 - ord(last)))
+    return found & ~words & TOPS
 
 
 def _majority(ids: RawIds) -> tuple[str, npt.NDArray[np.int64]]:
@@ -218,7 +191,7 @@ def _odd(ids: RawIds) -> Mask:
     odd: Mask = ids.length > LONG
     for block in ids.blocks():
         for words, places in ids.words(block):
-            odd[block][places] |= (words & _TOPS) != 0
+            odd[block][places] |= (words & TOPS) != 0
     odd[_edges(ids)] = True
     return odd
 
@@ -271,10 +244,10 @@ def _no_two_alike(ids: RawIds, uniform: str | None) -> bool:
 
 def _alike(ids: RawIds) -> list[list[int]]:
     """Groups of places whose ids differ and have one canonical form."""
-    hashes = _bare_numbers(ids).hashes(folded=True).copy()
+    hashes = _bare_numbers(ids).hashes(fold=True).copy()
     singly = np.flatnonzero(_odd(ids) | _numbers_in_style(ids))
     if singly.size:
-        hashes[singly] = RawIds.from_texts(canonical(raw) for raw in ids.texts(singly.tolist())).hashes(folded=True)
+        hashes[singly] = RawIds.from_texts(canonical(raw) for raw in ids.texts(singly.tolist())).hashes(fold=True)
     groups: dict[str, list[int]] = {}
     for place in equal_hashes(hashes).tolist():
         groups.setdefault(canonical(ids[place]), []).append(place)

@@ -6,24 +6,28 @@ it; what an id should look like is in `mapping_format.py`.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BLOCK", "LONG", "PADDED", "RawIds", "Words", "each_block", "equal_hashes", "mixed"]
+from rectest.checks.mapping_hashes import (
+    BLOCK,
+    EACH_BYTE,
+    each_block,
+    equal_hashes,
+    folded,
+    long_hash,
+    mixed,
+    narrowest,
+)
+
+__all__ = ["LONG", "PADDED", "RawIds", "Words"]
 
 Ints = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.int64] | slice
-
-T = TypeVar("T")
-
-BLOCK = 1 << 16
-"""Ids of one block: its words stay in the cache of a core."""
 
 LONG = 64
 """Ids of more bytes than this are hashed one by one; so that one absurd id does not cost a pass for all."""
@@ -31,17 +35,8 @@ LONG = 64
 PADDED = 16
 """Bytes of no meaning that a buffer of ids ends with, so that eight bytes can be read anywhere in it."""
 
-_FEW = 1 << 17
-_MANY_BLOCKS = 4
-_TABLE_BITS = 25
-_MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
-_SHIFT = np.uint64(29)
-_ROUND = np.uint64(0xD6E8FEB86659FD93)
-_ALL = (1 << 64) - 1
-_ALL_WORD = np.uint64(_ALL)
-_EACH_BYTE = 0x0101010101010101
-_LOW_BITS = np.uint64(0x7F7F7F7F7F7F7F7F)
-_FROM_A, _FROM_AFTER_Z = np.uint64(0x3F3F3F3F3F3F3F3F), np.uint64(0x2525252525252525)
+_ALL_WORD = np.uint64((1 << 64) - 1)
+_ZERO = ord("0")
 
 
 class RawIds:
@@ -57,6 +52,8 @@ class RawIds:
         self._hashes: Words | None = None
         self._order: Ints | None = None
         self._first_bytes: npt.NDArray[np.uint8] | None = None
+        self._alphabet = 2
+        self._span: tuple[int, int] | None = None
 
     @classmethod
     def from_texts(cls, texts: Iterable[str]) -> RawIds:
@@ -91,6 +88,38 @@ class RawIds:
     def length(self) -> Ints:
         """Bytes of each id."""
         return self._length
+
+    @property
+    def shortest(self) -> int:
+        """Bytes of the shortest id; 0 where there is none."""
+        return self._spanned()[0]
+
+    @property
+    def longest(self) -> int:
+        """Bytes of the longest id; 0 where there is none."""
+        return self._spanned()[1]
+
+    def _spanned(self) -> tuple[int, int]:
+        if self._span is None:
+            length = self._length[:1] if self._length.strides == (0,) else self._length
+            self._span = (int(length.min()), int(length.max())) if len(length) else (0, 0)
+        return self._span
+
+    @property
+    def all_digits(self) -> bool:
+        """Whether the ids hold nothing but ASCII digits, and none is empty or longer than `LONG`."""
+        return self._alphabet_of_short() < 1
+
+    @property
+    def all_capitals(self) -> bool:
+        """Whether the ids hold nothing but ASCII capitals and digits, and none is empty or longer than `LONG`."""
+        return self._alphabet_of_short() < 2
+
+    def _alphabet_of_short(self) -> int:
+        if not 1 <= self.shortest <= self.longest <= LONG:
+            return 2
+        self.hashes()
+        return self._alphabet
 
     @property
     def ascii(self) -> bool:
@@ -136,18 +165,22 @@ class RawIds:
         """
         start, length = self._start[block], self._length[block]
         longest = int(length.max(initial=0))
-        filled = np.uint64(fill * _EACH_BYTE)
+        filled = np.uint64(fill) * EACH_BYTE
         if longest <= LONG and longest == length.min(initial=LONG):
             return self._words_of_one_length(start, longest, filled)
         return self._words_of_any_length(start, length, filled)
 
     def _words_of_one_length(self, start: Ints, length: int, filled: np.uint64) -> Iterator[tuple[Words, Places]]:
+        """As `words`; each id is fetched once, since many places cost more than many bytes."""
+        width = -(-length // 8) * 8
+        if not width or not len(start):
+            return
+        rows = np.ndarray((len(self._data) - width + 1,), f"V{width}", self._data, strides=(1,))[start]
         for offset in range(0, length, 8):
-            words = self._words[start + offset]
+            words = np.ndarray((len(start),), "<u8", rows, offset=offset, strides=(width,))
             if length - offset < 8:
                 keep = np.uint64((1 << 8 * (length - offset)) - 1)
-                words &= keep
-                words |= filled & ~keep
+                words = (words & keep) | (filled & ~keep)
             yield words, slice(None)
 
     def _words_of_any_length(self, start: Ints, length: Ints, filled: np.uint64) -> Iterator[tuple[Words, Places]]:
@@ -164,28 +197,27 @@ class RawIds:
         """Slices over all ids, `BLOCK` at a time."""
         return (slice(i, min(i + BLOCK, len(self))) for i in range(0, len(self), BLOCK))
 
-    def hashes(self, *, folded: bool = False) -> Words:
-        """A hash of each id; `folded`: the same for ids that differ in the case of ASCII letters alone."""
-        if self._hashes is not None and not folded:
+    def hashes(self, *, fold: bool = False) -> Words:
+        """A hash of each id; `fold`: the same for ids that differ in the case of ASCII letters alone."""
+        if self._hashes is not None and not fold:
             return self._hashes
         found = np.empty(len(self), dtype=np.uint64)
+        alphabet = 0
 
         def hash_block(block: slice) -> None:
-            found[block] = self._hashes_of(block, folded=folded)
+            nonlocal alphabet
+            hashes = self._length[block].astype(np.uint64)
+            for words, places in self.words(block, fill=_ZERO):
+                if not fold and alphabet < 2:
+                    alphabet = max(alphabet, narrowest(words, alphabet))
+                hashes[places] = mixed(hashes[places], folded(words) if fold else words)
+            found[block] = hashes
 
         each_block(hash_block, len(self))
-        for place in np.flatnonzero(self._length > LONG).tolist():
-            found[place] = _long_hash(self[place].lower() if folded else self[place])
-        if not folded:
-            self._hashes = found
-        return found
-
-    def _hashes_of(self, block: slice, *, folded: bool) -> Words:
-        found = self._length[block].astype(np.uint64)
-        for words, places in self.words(block):
-            if folded:
-                words = _folded(words)
-            found[places] = mixed(found[places], words)
+        for place in np.flatnonzero(self._length > LONG).tolist() if self.longest > LONG else ():
+            found[place] = long_hash(self[place].lower() if fold else self[place])
+        if not fold:
+            self._hashes, self._alphabet = found, alphabet
         return found
 
     def repeated(self) -> list[list[int]]:
@@ -235,78 +267,3 @@ class RawIds:
 
 def _only(ids: RawIds, block: slice, mask: npt.NDArray[np.bool_]) -> RawIds:
     return ids.take(np.arange(block.start, block.stop)[mask])
-
-
-def mixed(hashes: Words, words: Words) -> Words:
-    """Hashes that have taken in one more word each."""
-    found = (hashes ^ words) * _MIX[0]
-    found ^= found >> _SHIFT
-    found *= _MIX[1]
-    found ^= found >> _SHIFT
-    return found
-
-
-def _folded(words: Words) -> Words:
-    """Words with their ASCII capitals made small: both sums leave the top bit of a byte set where it is a capital."""
-    low = words & _LOW_BITS
-    capitals = (low + _FROM_A) & ~(low + _FROM_AFTER_Z) & ~words & ~_LOW_BITS
-    return words | (capitals >> np.uint64(2))
-
-
-def _long_hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
-
-
-def equal_hashes(hashes: Words) -> Ints:
-    """Ascending places of all values that occur more than once.
-
-    Every place writes its number into a table at a slot that its hash names; who reads another's number there has met
-    it, or goes on to the next round with other slots. That is three times as fast as sorting ten million hashes.
-    """
-    alive = np.arange(len(hashes), dtype=np.uint32)
-    met: list[npt.NDArray[np.uint32]] = []
-    bits = min(_TABLE_BITS, max(10, len(hashes).bit_length() + 1))
-    factor = _ROUND
-    while len(alive) > _FEW:
-        winner = _winners(hashes, alive, factor, bits)
-        lost = np.flatnonzero(winner != alive)
-        alive, winner = alive[lost], winner[lost]
-        same = hashes[alive] == hashes[winner]
-        met += [alive[same], winner[same]]
-        alive = alive[~same]
-        factor = np.uint64(int(factor) * int(_ROUND) & _ALL)
-    if len(alive):
-        values = np.sort(hashes[alive])
-        twice = np.unique(values[1:][values[1:] == values[:-1]])
-        met.append(alive[np.isin(hashes[alive], twice)])
-    return np.unique(np.concatenate([*met, np.zeros(0, np.uint32)])).astype(np.int64)
-
-
-def _winners(hashes: Words, alive: npt.NDArray[np.uint32], factor: np.uint64, bits: int) -> npt.NDArray[np.uint32]:
-    """For each place, a place that wrote to its slot; which of them wins a slot does not matter."""
-    table = np.empty(1 << bits, dtype=np.uint32)
-    winner = np.empty_like(alive)
-    shift = np.uint64(64 - bits)
-    whole = len(alive) == len(hashes)
-
-    def slots(part: slice) -> Ints:
-        return ((hashes[part if whole else alive[part]] * factor) >> shift).view(np.int64)
-
-    def write(part: slice) -> None:
-        table[slots(part)] = alive[part]
-
-    def read(part: slice) -> None:
-        winner[part] = table[slots(part)]
-
-    each_block(write, len(alive))
-    each_block(read, len(alive))
-    return winner
-
-
-def each_block(work: Callable[[slice], T], num: int) -> list[T]:
-    """What `work` gives for each `BLOCK` of `num` places, in their order; two threads work where there are many."""
-    blocks = [slice(i, min(i + BLOCK, num)) for i in range(0, num, BLOCK)]
-    if len(blocks) < _MANY_BLOCKS:
-        return [work(block) for block in blocks]
-    with ThreadPoolExecutor(max_workers=2) as threads:
-        return list(threads.map(work, blocks))

@@ -6,13 +6,12 @@ written is judged in `mapping_format.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from rectest.checks.mapping_entries import NO_INDEX, PADDINGS, Entries
 from rectest.checks.mapping_ids import RawIds
+from rectest.checks.mapping_numbers import numbers_of
 from rectest.checks.result import CheckResult, count_of, judged, places, sample
 
 __all__ = ["bijection", "blank", "first_index", "gaps", "index_type", "one_index", "padding", "table_index"]
@@ -22,12 +21,11 @@ Ints = npt.NDArray[np.int64]
 _MAYBE_SPACE = np.isin(np.arange(256), [*range(ord(" ") + 1), *(ord(c) for c in "\xc2\xe1\xe2\xe3")])
 """By the first byte of an id: whether it may begin with a space of any kind."""
 
-_SPREAD = 8
-"""Indices up to this many times the number of entries are counted in a table; others are sorted."""
-
 
 def blank(ids: RawIds) -> npt.NDArray[np.bool_]:
     """Which ids are empty or nothing but space."""
+    if ids.all_capitals:
+        return np.zeros(len(ids), dtype=bool)
     found: npt.NDArray[np.bool_] = ids.length == 0
     likely = np.flatnonzero(~found & _MAYBE_SPACE[ids.first_bytes()])
     found[[i for i in likely.tolist() if not ids[i].strip()]] = True
@@ -57,47 +55,12 @@ def _shown(index: int) -> str:
     return "no index" if index == NO_INDEX else str(index)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Numbers:
-    """The distinct indices of a map, as ranges."""
-
-    shared: Ints
-    """Indices of more than one entry."""
-
-    holes: list[tuple[int, int]]
-    """First and last of each range that is left out."""
-
-    num_distinct: int
-
-
-def _numbers(index: Ints) -> _Numbers:
-    low, high = int(index.min()), int(index.max())
-    if high - low >= _SPREAD * len(index) + 1000:
-        values, counts = np.unique(index, return_counts=True)
-        jumps = np.flatnonzero(values[1:] - values[:-1] != 1) if high - low < 2**62 else np.arange(len(values) - 1)
-        holes = [(int(values[i]) + 1, int(values[i + 1]) - 1) for i in jumps.tolist()]
-        return _Numbers(shared=values[counts > 1], holes=[h for h in holes if h[0] <= h[1]], num_distinct=len(values))
-    taken = np.zeros(high - low + 1, dtype=bool)
-    taken[index - low] = True
-    num_distinct = int(np.count_nonzero(taken))
-    shared = np.zeros(0, dtype=np.int64)
-    if num_distinct < len(index):
-        shared = np.flatnonzero(np.bincount(index - low) > 1) + low
-    return _Numbers(
-        shared=shared, holes=_runs(~taken, low) if num_distinct <= high - low else [], num_distinct=num_distinct
-    )
-
-
-def _runs(free: npt.NDArray[np.bool_], low: int) -> list[tuple[int, int]]:
-    edges = np.flatnonzero(np.diff(free.astype(np.int8), prepend=0, append=0))
-    return [(low + int(a), low + int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
-
-
 def one_index(entries: Entries, name: str) -> CheckResult:
     """Whether no index belongs to two different raw ids."""
     groups: dict[int, set[str]] = {}
-    shared = _shared(entries)
-    for place in np.flatnonzero(np.isin(entries.index, shared)).tolist() if shared.size else ():
+    numbers = entries.numbers()
+    shared = () if numbers is None or not numbers.shared.size else np.isin(entries.index, numbers.shared)
+    for place in np.flatnonzero(shared).tolist():
         groups.setdefault(int(entries.index[place]), set()).add(entries.ids[place])
     bad = {index: sorted(texts) for index, texts in sorted(groups.items()) if len(texts) > 1}
     worst = max(bad, key=lambda index: len(bad[index]), default=0)
@@ -113,11 +76,6 @@ def one_index(entries: Entries, name: str) -> CheckResult:
         advice="number the raw ids anew; a map that is extended must go on after its last index",
         rows=f"indices {places(bad)}" if bad else "",
     )
-
-
-def _shared(entries: Entries) -> Ints:
-    known = _known(entries)
-    return _numbers(known).shared if known.size else known
 
 
 def index_type(entries: Entries, name: str) -> CheckResult:
@@ -143,16 +101,16 @@ def index_type(entries: Entries, name: str) -> CheckResult:
 
 def first_index(entries: Entries, name: str, *, expected: int | None = None) -> CheckResult:
     """Whether the indices begin where they should: at 0, at 1 where row 0 is padding, or as expected."""
-    index = _known(entries)
-    low = int(index.min()) if index.size else NO_INDEX
+    numbers = entries.numbers()
+    low = NO_INDEX if numbers is None else numbers.low
     allowed = (0, 1) if expected is None else (expected,)
-    place = int(np.flatnonzero(entries.index == low)[0]) if index.size else 0
-    negative = np.flatnonzero((entries.index < 0) & (entries.index != NO_INDEX))
+    place = int(np.argmax(entries.index == low))
+    negative = np.flatnonzero((entries.index < 0) & (entries.index != NO_INDEX)) if low < 0 else np.zeros(0, np.int64)
     return judged(
         "mapping/first_index",
         name,
         ok=low in allowed,
-        figure=f"the indices begin at {low}" if index.size else "no entry has an index",
+        figure=f"the indices begin at {low}" if numbers is not None else "no entry has an index",
         expected=" or ".join(map(str, allowed)),
         limit="equal",
         worst=f"{entries.ids[place]!r} at {_shown(low)}",
@@ -190,24 +148,22 @@ def _ranges(holes: list[tuple[int, int]]) -> list[str]:
 
 def _holes(entries: Entries, missing: npt.NDArray[np.bool_]) -> tuple[list[tuple[int, int]], int]:
     """The holes of an index, blank ids at both ends included, and the number of indices."""
-    written = _known(entries)
-    if not written.size:
+    written = entries.numbers()
+    if written is None:
         return [], 0
-    low, high = int(written.min()), int(written.max())
-    kept = entries.index[~missing & (entries.index != NO_INDEX)] if missing.any() else written
-    if not kept.size:
-        return [(low, high)], high - low + 1
-    holes = list(_numbers(kept).holes)
-    if low < (first := int(kept.min())):
-        holes.insert(0, (low, first - 1))
-    if high > (last := int(kept.max())):
-        holes.append((last + 1, high))
+    low, high = written.low, written.high
+    kept = written
+    if missing.any():
+        index = entries.index[~missing & (entries.index != NO_INDEX)]
+        if not index.size:
+            return [(low, high)], high - low + 1
+        kept = numbers_of(index)
+    holes = list(kept.holes)
+    if low < kept.low:
+        holes.insert(0, (low, kept.low - 1))
+    if high > kept.high:
+        holes.append((kept.high + 1, high))
     return holes, high - low + 1
-
-
-def _known(entries: Entries) -> Ints:
-    """The indices that are numbers."""
-    return entries.index[entries.index != NO_INDEX] if entries.odd else entries.index
 
 
 def padding(entries: Entries, name: str, *, index: int) -> CheckResult:

@@ -59,7 +59,7 @@ class Single:
 
 
 SINGLE: tuple[Single, ...] = (
-    Single(judge=embeddings, arrays="table/", absent="the record has no embedding table"),
+    Single(judge=embeddings, arrays="table", absent="the record has no embedding table"),
     Single(judge=signal, arrays="table/", absent="the record has no embedding table"),
     Single(judge=mapping, arrays="idmap/", absent="the record has no id map"),
     Single(judge=ranges),

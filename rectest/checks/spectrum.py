@@ -7,6 +7,7 @@ random numbers gives and hardly any training does; that can be said without inte
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,19 +41,25 @@ DEAD_SHARE = 1e-4
 
 
 def eigenvalues(vectors: npt.NDArray[np.float32]) -> Floats:
-    """Of the covariance of the columns, descending; those below the rounding of the sum are zero."""
+    """Of the covariance of the columns, descending; those below the rounding of the sum are zero.
+
+    Of fewer rows than columns there are as many as rows: the others are zero, and the products of rows are smaller.
+    """
     mean = vectors.mean(axis=0, dtype=np.float64)
     scale = max((float(np.abs(part - mean).max()) for part in _parts(vectors)), default=0.0) or 1.0
-    total = np.zeros((len(mean), len(mean)))
-    for part in _parts(vectors):
-        centred = (part - mean) / scale
+    few = len(vectors) < len(mean)
+    total = np.zeros((min(vectors.shape), min(vectors.shape)))
+    means = np.broadcast_to(mean, vectors.shape)
+    pair = (vectors.T, means.T) if few else (vectors, means)
+    for part, own in zip(_parts(pair[0]), _parts(pair[1]), strict=True):
+        centred = (part - own) / scale
         total += centred.T @ centred
     found: Floats = np.linalg.eigvalsh(total / len(vectors))[::-1].astype(np.float64)
     floor = found[0] * len(found) * np.finfo(np.float32).eps ** 2
     return np.where(found > floor, found, 0.0) * scale**2
 
 
-def _parts(vectors: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.float32]]:
+def _parts(vectors: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
     """A few rows at a time, so that float64 copies stay small."""
     yield from (vectors[start : start + PART] for start in range(0, len(vectors), PART))
 

@@ -118,8 +118,10 @@ def split_checks(parts: Sequence[Events], *, protocol: str = "") -> list[CheckRe
         msg = f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}"
         raise ValueError(msg)
     results = [*disjoint(parts), *time_order(parts, protocol=protocol)]
+    some_known = any(np.isin(part.user, parts[0].user).any() for part in parts[1:])
     for part in parts[1:]:
-        results += cold(parts[0], part)
+        lone = bool(np.bincount(part.user).max(initial=0) <= 1)
+        results += cold(parts[0], part, whole_users=protocol == "users" or not (some_known or lone))
     return results
 
 
@@ -212,11 +214,11 @@ def time_order(parts: Sequence[Events], *, protocol: str = "") -> Iterator[Check
 
 
 _TEXTS = {
-    "users": "whole users are held out: no user is in both",
-    "temporal": "temporal: every event lies after all that is trained on",
-    "leave-last-out": "leave-last-out: one event a user, after all others of the user",
+    "users": "whole users, none of them in both",
+    "temporal": "events that lie after all that is trained on",
+    "leave-last-out": "one event a user, after all others of the user",
     "ordered": "each user's last events",
-    "random": "events held out at random",
+    "random": "events at random",
     "reversed": "each user's first events",
 }
 
@@ -237,13 +239,13 @@ def _ordered(first: Events, second: Events, cut: Cut, protocol: str) -> CheckRes
         check="splits/time_order",
         subject=f"{first.name} and {second.name}",
         verdict=verdict,
-        figure=f"{_TEXTS[kind]}; {text}",
+        figure=f"{kind}: {_TEXTS[kind]}; {text}",
         expected=f"{protocol}: {_TEXTS[protocol]}" if protocol else "no held-out event before a training event",
         limit="" if protocol in ("random", "users") else "0 events",
         worst=f"{second.name} line {int(np.argmax(wrong)) + second.first_line}" if bad and wrong.any() else "",
         outside=problem,
         detail=_why_unordered(kind, cut) if bad else "",
-        advice=_advice(kind) if bad else "",
+        advice=_advice(kind, protocol if problem else "") if bad else "",
         rows=second.lines(wrong) if bad else "",
     )
 
@@ -265,27 +267,35 @@ def _why_unordered(kind: str, cut: Cut) -> str:
         return f"{place}: training knows what users did afterwards, so the task is to fill gaps and not to predict"
     if kind == "reversed":
         return f"{place}: the order was turned round before the last events were taken"
-    return f"{place}, so the split was meant to follow time, and these rows do not"
+    if cut.late.any():
+        return f"{place}, so the split was meant to follow time, and these rows do not"
+    return "the rows follow another protocol than the one that was named"
 
 
-def _advice(kind: str) -> str:
+def _advice(kind: str, contradicted: str) -> str:
+    """What to do next; `contradicted` is the protocol that was named and that the rows do not show."""
+    if contradicted:
+        return f"make the split anew as {contradicted}, or name the protocol that it follows: --protocol"
     if kind == "random":
         return "split by time, or say --protocol random and compare with results of random splits only"
     return "sort by time (one unit, stable) before the last events are taken; then compare the counts of users"
 
 
-def cold(train: Events, held_out: Events) -> Iterator[CheckResult]:
+def cold(train: Events, held_out: Events, *, whole_users: bool = True) -> Iterator[CheckResult]:
     """How many held-out rows are about users or items without a training row (``splits/cold_users``, ``_items``).
 
-    More than `COLD_SHARE` is SUSPICIOUS. Users are left out where none is shared: then whole users are held out.
+    More than `COLD_SHARE` is SUSPICIOUS. Users of whom none is known are left out where `whole_users` may be held out:
+    not where users of another part are known, and not where each has one event, before which there is nothing.
     """
     for what, known, asked in (("users", train.user, held_out.user), ("items", train.item, held_out.item)):
         unknown = ~np.isin(asked, known)
-        if what == "users" and unknown.all():
+        none = bool(unknown.all())
+        if what == "users" and none and whole_users:
             continue
         share = float(unknown.mean()) if len(unknown) else 0.0
         found = share > COLD_SHARE
         num = f"{len(np.unique(asked[unknown]))} {what}"
+        advice = "report known and unknown ones apart, or filter before the split"
         yield CheckResult(
             check=f"splits/cold_{what}",
             subject=held_out.name,
@@ -293,6 +303,13 @@ def cold(train: Events, held_out: Events) -> Iterator[CheckResult]:
             figure=f"{count_of(int(unknown.sum()), len(unknown), 'events')} are of {num} without a training event",
             limit=f"{percent(COLD_SHARE)}",
             detail=f"a model of ids cannot rank them: its recall is at most {1 - share:.3f}" if found else "",
-            advice="report known and unknown ones apart, or filter before the split" if found else "",
+            advice=""
+            if not found
+            else f"compare the form of the ids in both files{_OR_USERS[what]}"
+            if none
+            else advice,
             rows=held_out.lines(unknown) if found else "",
         )
+
+
+_OR_USERS = {"users": "; if whole users are held out, say --protocol users", "items": ""}

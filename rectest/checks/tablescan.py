@@ -23,11 +23,15 @@ from rectest.checks.rowsource import RowSource, as_source, mantissa_bits
 
 __all__ = ["CHUNK_NUMBERS", "Moments", "TableScan", "scan_table"]
 
-CHUNK_NUMBERS = 1 << 18
-"""Numbers in a chunk: one MiB of float32 fits the cache of one core. Half of it is the most that OpenBLAS multiplies
-by two rows without waking threads of its own."""
+CHUNK_NUMBERS = 1 << 19
+"""Numbers in a chunk: two MiB of float32 stay in the shared cache. Smaller chunks are no faster on one thread, and on
+two they spend their time in handing over the interpreter lock."""
 
-CHUNKS_PER_BLOCK = 32
+PARTS_PER_CHUNK = 4
+"""Parts of a chunk whose rows are added up: so small that OpenBLAS multiplies them by two rows of weights without
+waking threads of its own."""
+
+CHUNKS_PER_BLOCK = 16
 """A block is what a thread takes at a time."""
 
 Array = npt.NDArray[Any]
@@ -66,8 +70,8 @@ class TableScan:
     moved: BoolArray | None
     """[rows] whether any bit differs from the initial table; None without one."""
 
-    fingerprints: Fingerprints
-    """Of every finite row that is neither zero nor the padding."""
+    kept: Fingerprints | None
+    """Of every finite row that is neither zero nor the padding; None where none were asked for."""
 
     moments: Moments
     mean_cosine: float
@@ -81,6 +85,18 @@ class TableScan:
 
     def __len__(self) -> int:
         return len(self.norms)
+
+    @property
+    def fingerprints(self) -> Fingerprints:
+        """What duplicates are found by.
+
+        Raises:
+            ValueError: the scan took none.
+        """
+        if self.kept is None:
+            msg = "the scan took no fingerprints, so duplicates cannot be found: scan with fingerprints=True"
+            raise ValueError(msg)
+        return self.kept
 
     @property
     def eps(self) -> float:
@@ -102,19 +118,25 @@ class TableScan:
 
 
 def scan_table(
-    table: Array | RowSource, initial: Array | None = None, *, padding_row: int | None = None, threads: int = 1
+    table: Array | RowSource,
+    initial: Array | None = None,
+    *,
+    padding_row: int | None = None,
+    threads: int = 1,
+    fingerprints: bool = True,
 ) -> TableScan:
     """Scan a floating-point table, and compare it with the initial one where that is given.
 
     Args:
         threads: Python threads that share the blocks of rows; the result is the same for any number.
+        fingerprints: False leaves out what only finding duplicates needs, a third of the cost.
 
     Raises:
         ValueError: the table is not two-dimensional floating point, or the initial one has another shape or type.
     """
     source = as_source(table)
     _require_table(source, initial)
-    job = _Job(source, initial, padding_row)
+    job = _Job(source, initial, padding_row, fingerprints=fingerprints)
     total = _Sums(source.shape[1])
     for part in _blocks_in_order(job, threads):
         total.merge(part)
@@ -123,7 +145,7 @@ def scan_table(
         num_nonfinite=total.num_nonfinite,
         num_zero=total.num_zero,
         moved=job.moved,
-        fingerprints=job.fingerprints,
+        kept=job.fingerprints,
         moments=total.moments(),
         mean_cosine=total.mean_cosine(),
         dim=source.shape[1],
@@ -169,22 +191,22 @@ class _Sums:
         self.squares += other.squares
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
 
-    def add(self, values: Array, norms: FloatArray) -> None:
-        """Take in finite rows and their lengths; called with floating-point errors ignored."""
+    def add(self, values: Array, weights: Array, part_rows: int) -> None:
+        """Take in the sums of rows with weights [2, rows], ones and inverse lengths, in parts of `part_rows` rows."""
+        whole = len(values) // part_rows * part_rows
+        parts = weights[:, :whole].reshape(2, -1, part_rows).swapaxes(0, 1)
+        added = (parts @ values[:whole].reshape(-1, part_rows, self.dim)).sum(axis=0, dtype=np.float64)
+        if whole < len(values):
+            added += weights[:, whole:] @ values[whole:]
+        self.columns += added[0]
+        self.direction += added[1]
+
+    def extend(self, values: Array, norms: FloatArray) -> None:
+        """Take in extremes and lengths of finite rows."""
         self.num_real += len(values)
         self.squares += float(np.dot(norms, norms))
-        self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
-        weights = np.empty((2, len(values)), values.dtype)
-        weights[0] = 1
-        np.divide(1, norms.astype(values.dtype), out=weights[1])
-        if not math.isfinite(weights[1].max()):
-            weights[1][~np.isfinite(weights[1])] = 0
-        self.num_directed += int(np.count_nonzero(weights[1]))
-        half = len(values) // 2
-        for rows in (slice(0, half), slice(half, None)):
-            sums = weights[:, rows] @ values[rows]
-            self.columns += sums[0]
-            self.direction += sums[1]
+        self.low = min(self.low, float(np.minimum.reduce(values, axis=None)))
+        self.high = max(self.high, float(np.maximum.reduce(values, axis=None)))
 
     def moments(self) -> Moments:
         """Moments of all rows taken in."""
@@ -214,48 +236,62 @@ class _Sums:
 class _Job:
     """One scan: what threads share is written by rows, and no two write the same ones."""
 
-    def __init__(self, source: RowSource, initial: Array | None, padding_row: int | None) -> None:
+    def __init__(
+        self, source: RowSource, initial: Array | None, padding_row: int | None, *, fingerprints: bool
+    ) -> None:
         num_rows, dim = source.shape
         self._source = source
         self._initial = None if initial is None else as_source(initial)
         self._padding_row = padding_row
-        self._step = max(1, CHUNK_NUMBERS // dim)
+        self._part_rows = max(1, CHUNK_NUMBERS // (PARTS_PER_CHUNK * dim))
+        self._step = PARTS_PER_CHUNK * self._part_rows
         self._block_rows = self._step * CHUNKS_PER_BLOCK
         self.num_blocks = -(-num_rows // self._block_rows)
         self.norms = Column(num_rows)
         self.moved = None if initial is None else np.empty(num_rows, dtype=bool)
-        self.fingerprints = Fingerprints(num_rows, self._block_rows)
+        self.fingerprints = Fingerprints(num_rows, self._block_rows) if fingerprints else None
 
     def scan_block(self, block: int) -> _Sums:
         """Everything about the rows of one block."""
         start = block * self._block_rows
         stop = min(start + self._block_rows, self._source.shape[0])
-        sums, norms, fingerprints = _Sums(self._source.shape[1]), np.empty(stop - start), []
+        sums, norms, hashes = _Sums(self._source.shape[1]), np.empty(stop - start), []
         with np.errstate(over="ignore", invalid="ignore", under="ignore", divide="ignore"):
             for first, chunk in self._source.chunks(self._step, start=start, stop=stop):
-                rows = slice(first - start, first - start + len(chunk))
-                fingerprints.append(self._scan_chunk(first, chunk, norms[rows], sums))
+                usable = self._scan_chunk(first, chunk, norms[first - start : first - start + len(chunk)], sums)
+                if self.fingerprints is not None:
+                    hashes.append(quick_fingerprints(chunk) if usable is None else quick_fingerprints(chunk)[usable])
         self._compare(start, stop)
         self.norms.write(start, norms)
-        self.fingerprints.add(block, np.concatenate(fingerprints))
+        if self.fingerprints is not None:
+            self.fingerprints.add(block, np.concatenate(hashes))
         return sums
 
-    def _scan_chunk(self, first: int, chunk: Array, norms: FloatArray, sums: _Sums) -> npt.NDArray[np.uint64]:
+    def _scan_chunk(self, first: int, chunk: Array, norms: FloatArray, sums: _Sums) -> BoolArray | None:
+        """Write the lengths and add to the sums; which rows are real and not zero, None for all of them."""
         values = chunk if chunk.itemsize >= 4 else chunk.astype(np.float32)
-        ordinary = _lengths(values, norms)
-        if not ordinary:
-            sums.num_nonfinite += int(np.count_nonzero(np.isnan(norms)))
-            sums.num_zero += int(np.count_nonzero(norms == 0))
-        hashes = quick_fingerprints(chunk)
-        inside = self._padding_row is not None and first <= self._padding_row < first + len(chunk)
-        if not ordinary or inside:
-            real = ~np.isnan(norms)
-            if inside and self._padding_row is not None:
-                real[self._padding_row - first] = False
-            values, hashes, norms = values[real], hashes[real & (norms > 0)], norms[real]
-        if len(values):
-            sums.add(values, norms)
-        return hashes
+        weights = np.empty((2, len(values)), values.dtype)
+        weights[0] = 1
+        ordinary = _lengths(values, norms, weights[1])
+        np.reciprocal(weights[1], out=weights[1])
+        padding = self._padding_row if self._padding_row is not None else -1
+        if ordinary and not first <= padding < first + len(chunk):
+            sums.extend(values, norms)
+            sums.num_directed += len(values)
+            sums.add(values, weights, self._part_rows)
+            return None
+        real = ~np.isnan(norms)
+        sums.num_nonfinite += len(real) - int(np.count_nonzero(real))
+        sums.num_zero += int(np.count_nonzero(norms == 0))
+        if first <= padding < first + len(chunk):
+            real[padding - first] = False
+        weights[:, ~real] = 0
+        weights[1][~np.isfinite(weights[1])] = 0
+        if real.any():
+            sums.extend(values[real], norms[real])
+            sums.num_directed += int(np.count_nonzero(weights[1]))
+            sums.add(np.where(real[:, None], values, values.dtype.type(0)), weights, self._part_rows)
+        return real & (norms > 0)
 
     def _compare(self, start: int, stop: int) -> None:
         if self.moved is None or self._initial is None:
@@ -277,23 +313,23 @@ def _ordinary_squares(dtype: np.dtype[Any], dim: int) -> tuple[float, float]:
     return float(info.tiny) * dim / float(info.eps), float(info.max)
 
 
-def _lengths(values: Array, norms: FloatArray) -> bool:
-    """Write the lengths; False where a row is zero, not finite, or its squares leave the range of the type.
+def _lengths(values: Array, norms: FloatArray, rounded: Array) -> bool:
+    """Write the lengths, also in the type of the values; False where a row is zero, not finite, or its squares leave
+    the range of the type.
 
     Such rows are scaled by their largest entry and taken again in float64, so that only a zero row has length zero.
     """
     squares = np.vecdot(values, values)
+    np.sqrt(squares, out=rounded)
+    norms[:] = rounded
     least, most = _ordinary_squares(values.dtype, values.shape[1])
     if least <= squares.min() and squares.max() <= most:
-        norms[:] = squares
-        np.sqrt(norms, out=norms)
         return True
     odd = np.flatnonzero(~((squares >= least) & (squares <= most)))
-    norms[:] = squares
-    np.sqrt(norms, out=norms)
     again = values[odd].astype(np.float64)
     largest = np.abs(again).max(axis=1)
     scale = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)
     lengths = scale * np.linalg.norm(again / scale[:, None], axis=1)
     norms[odd] = np.where(np.isfinite(largest), np.minimum(lengths, np.finfo(np.float64).max), np.nan)
+    rounded[odd] = norms[odd]
     return False

@@ -190,3 +190,18 @@ def test_every_code_has_a_theory(files) -> None:
 
     assert codes == set(THEORY)
     assert all(theory_of(code).claim for code in codes)
+
+
+def test_ratings_are_no_ids_though_the_map_knows_their_numbers(tmp_path) -> None:
+    """MovieLens has items 1 to 5 as well as ratings; a map that lacks item 5 is not asked for the rating 5."""
+    (tmp_path / "map.json").write_text(_dump([(str(n), place) for place, n in enumerate([1, 2, 3, 4, 6, 7])]))
+    header = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
+    rows = [f"9{user}\t{item}\t{item % 5 + 1}\t{user}\n" for user in range(9) for item in (1, 2, 3, 4, 6, 7)]
+    (tmp_path / "log.inter").write_text(header + "".join(rows))
+
+    audit = audit_mapping_file(tmp_path / "map.json", questions=MapQuestions(interactions=(tmp_path / "log.inter",)))
+
+    assert [result.subject for result in audit.results if result.check == "mapping/coverage"] == [
+        "item_id in log.inter"
+    ]
+    assert not red_checks(audit.results)

@@ -65,6 +65,17 @@ def test_a_column_in_full_is_exact_and_a_float32_is_not() -> None:
     assert narrow.decimals == {"mrr": 5, "mean_rank": 2}
 
 
+def test_a_bare_zero_has_the_digits_beside_it() -> None:
+    """A program writes round(0.00001, 4) as 0.0: hit@1 is then no 0.0351, which one digit would allow."""
+    (bare,) = with_common_digits([table(hit_at_1="0.0", hit_at_5="0.1889")])
+    (full,) = with_common_digits([table(hit_at_1="1.0", hit_at_5=repr(1 / 3))])
+    (short,) = with_common_digits([table(hit_at_1="0.1", hit_at_5="0.1889", mean_rank="1.0")])
+
+    assert bare.decimals == {"hit@1": 4, "hit@5": 4}
+    assert full.decimals == {}
+    assert short.decimals == {"hit@1": 1, "hit@5": 4, "mean_rank": 1}
+
+
 @pytest.mark.parametrize(
     ("texts", "expected", "noted"),
     [

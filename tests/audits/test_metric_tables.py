@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -91,6 +92,11 @@ def test_a_damaged_event_file_is_refused(tmp_path: Path) -> None:
         ("f.json", '{"best_valid_score": 0.1, "best_valid_result": {"recall@5": 0.1, "ndcg@5": 0.08}}', 2),
         ("g.txt", "recall@5: 0.1 | NDCG@5 = 0.08\n", 2),
         ("h", "recall@5,ndcg@5\n0.1,0.08\n", 2),
+        ("i.csv", "k,recall,ndcg,mrr\n5,0.1,0.08,0.07\n10,0.2,0.1,0.08\n", 6),
+        ("j.csv", "metric,k,value\nrecall,5,0.1\nndcg,5,0.08\nmrr,5,0.07\n", 3),
+        ("k.csv", "metric,mean,std\nrecall@5,0.1,0.01\nndcg@5,0.08,0.02\n", 2),
+        ("l.log", "{'recall@5': 0.1, 'ndcg@5': np.float64(0.08)}\n", 2),
+        ("m.log", "INFO  test result: OrderedDict([('recall@5', 0.1), ('ndcg@5', 0.08)])\n", 2),
     ],
 )
 def test_layouts(tmp_path: Path, name: str, text: str, expected: int) -> None:
@@ -116,6 +122,55 @@ def test_rows_of_models_and_epochs_keep_their_labels(tmp_path: Path) -> None:
         ("test", "model GRU epoch 2"): 0.4,
     }
     assert {table.group for table in read_metrics(path, split="test").tables} == {"test"}
+
+
+def test_a_log_of_recbole_has_its_curve_and_its_test(tmp_path: Path) -> None:
+    """The test result is a printed dict on one line; epochs are blocks after a line of their own."""
+    stamp = "Sun 22 Nov 2026 12:00:12  INFO  "
+    epochs = [f"{stamp}valid result: \nrecall@10 : {value}    mrr@10 : 0.05\n" for value in (0.1, 0.2)]
+    best = f"{stamp}best valid : OrderedDict([('recall@10', 0.2), ('mrr@10', 0.05)])\n"
+    test = f"{stamp}test result: OrderedDict([('recall@10', 0.15), ('mrr@10', 0.04)])\n"
+    path = tmp_path / "run.log"
+    path.write_text("".join([*epochs, best, test]))
+
+    found = [(table.label, table.series, table.values["recall@10"]) for table in read_metrics(path).tables]
+    assert found == [
+        ("valid result (1)", True, 0.1),
+        ("valid result (2)", True, 0.2),
+        ("best valid (3)", False, 0.2),
+        ("test result (4)", False, 0.15),
+    ]
+    assert [table.values["mrr@10"] for table in read_metrics(path, split="test").tables] == [0.04]
+
+
+@pytest.mark.parametrize("text", ["recall@5: 0.1, ndcg@5: nan\n", "{'recall@5': 0.1, 'ndcg@5': nan}\n"])
+def test_a_line_keeps_what_is_not_finite(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.log").write_text(text)
+
+    (table,) = read_metrics(tmp_path / "run.log").tables
+
+    assert table.values["recall@5"] == 0.1
+    assert math.isnan(table.values["ndcg@5"])
+
+
+def test_a_mean_reciprocal_rank_beside_cut_offs_is_one_where_it_does_not_change(tmp_path: Path) -> None:
+    path = tmp_path / "k.csv"
+    path.write_text("k,recall,mrr,mean_rank\n5,0.1,0.07,33.1\n10,0.2,0.07,33.1\n")
+
+    (table,) = read_metrics(path).tables
+
+    assert table.values == {"recall@5": 0.1, "recall@10": 0.2, "mrr": 0.07, "mean_rank": 33.1}
+
+
+@pytest.mark.parametrize("row", ["Improv.", "**Improvement (%)**", "Rel. improv.", "Δ", "% Gain", "p-value", "std"])
+def test_rows_about_other_rows_are_no_rankings(tmp_path: Path, row: str) -> None:
+    path = tmp_path / "t.md"
+    path.write_text(f"| model | recall@5 | recall@10 |\n|--|--|--|\n| DiffRec | 0.1 | 0.2 |\n| {row} | 9.1 | 1.2 |\n")
+
+    found = read_metrics(path)
+
+    assert [table.label for table in found.tables] == ["model DiffRec"]
+    assert found.left_out == (row,)
 
 
 def test_the_reports(tmp_path: Path) -> None:

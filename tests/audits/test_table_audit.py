@@ -63,6 +63,7 @@ def test_the_table_of_report_003_is_healthy_in_form_and_noise(shop: Catalogue, f
     assert FORM == {name for name, verdict in verdicts.items() if verdict is Verdict.PASS}
     assert verdicts["signal"] is Verdict.FAIL
     assert verdicts["isotropy"] is Verdict.SUSPICIOUS
+    assert "give --interactions" not in next(r for r in audit.results if r.check == "embeddings/isotropy").advice
     assert audit.exit_code == 1
     assert audit.facts["sd"] == pytest.approx(0.125, abs=1e-4)
     assert audit.facts["rows"] == 12_102
@@ -207,6 +208,18 @@ def test_each_planted_fault_is_red(plant, check: str) -> None:
 
     assert before == []
     assert f"embeddings/{check}" in red
+
+
+def test_what_a_factorisation_does_is_a_warning() -> None:
+    """Items with exactly the same users get equal rows there; which no training from random rows does."""
+    table = np.random.default_rng(0).normal(size=(600, 32)).astype(np.float32)
+    table[501] = table[500]
+
+    found = {result.check: result for result in audit_rows(ArrayRows(table), "t").results}
+
+    assert found["embeddings/duplicates"].verdict is Verdict.SUSPICIOUS
+    assert found["embeddings/duplicates"].rows == "500-501"
+    assert "factorisation" in found["embeddings/duplicates"].detail
 
 
 @pytest.mark.parametrize("trained", [1, pytest.param(None, marks=pytest.mark.slow)])

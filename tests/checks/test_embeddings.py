@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fixtures.records import edit_array, edit_facts, find, make_record, red_checks
 from rectest.checks.embeddings import TableFacts, audit_table, embeddings
 from rectest.checks.result import Verdict
+from rectest.checks.single_record import judge_alone
 
 Edit = Callable[[np.ndarray], object]
 
@@ -169,9 +170,20 @@ def test_rows_that_nobody_counted_are_not_measured() -> None:
 
 
 def test_a_record_without_tables_measured_nothing() -> None:
-    (result,) = embeddings(make_record().with_arrays(**{"table/item": None}))
+    (result,) = embeddings(make_record().with_arrays(**{"table/item": None, "table_init/item": None}))
 
     assert result.verdict is Verdict.NOT_MEASURED
+    assert "no table" in result.figure
+
+
+def test_a_table_that_was_begun_and_not_kept_is_not_measured() -> None:
+    record = make_record().with_arrays(**{"table/item": None})
+
+    (result,) = embeddings(record)
+
+    assert (result.verdict, result.subject) == (Verdict.NOT_MEASURED, "item")
+    assert "no table/item" in result.figure
+    assert result in judge_alone(record)[0]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rectest.checks.mapping_ids import BLOCK, LONG, PADDED, RawIds, each_block, equal_hashes
+from rectest.checks.mapping_ids import LONG, PADDED, RawIds
 
 TEXTS = st.lists(st.one_of(st.text(max_size=20), st.text("ab", max_size=3), st.text("aB", min_size=60)), max_size=30)
 
@@ -55,7 +55,7 @@ def test_arrays_of_text_give_the_same_hashes(texts: list[str]) -> None:
 def test_folded_hashes_ignore_the_case_of_ascii_alone(texts: list[str]) -> None:
     small = [text.replace("A", "a").replace("B", "b").replace("Z", "z") for text in texts]
 
-    folded = RawIds.from_texts(texts).hashes(folded=True)
+    folded = RawIds.from_texts(texts).hashes(fold=True)
 
     assert RawIds.from_texts(small).hashes().tolist() == folded.tolist()
     assert len(set(small)) == len(set(folded.tolist()))
@@ -63,7 +63,7 @@ def test_folded_hashes_ignore_the_case_of_ascii_alone(texts: list[str]) -> None:
 
 def test_ids_that_hash_alike_are_told_apart() -> None:
     class Alike(RawIds):
-        def hashes(self, *, folded: bool = False) -> np.ndarray:
+        def hashes(self, *, fold: bool = False) -> np.ndarray:
             return np.full(len(self), 7, dtype=np.uint64)
 
     ids = Alike.from_texts(["a", "b", "a", "c"])
@@ -72,19 +72,38 @@ def test_ids_that_hash_alike_are_told_apart() -> None:
     assert [2, 1, 3, -1] == ids.find(Alike.from_texts(["a", "b", "c", "d"])).tolist()
 
 
-@pytest.mark.parametrize("num", [11, 300_000])
-def test_equal_hashes_are_found_among_any_number(num: int) -> None:
-    rng = np.random.default_rng(0)
-    hashes = rng.permutation(num * 7)[:num].astype(np.uint64) * np.uint64(1 << 20)
-    hashes[[1, 4, 9]] = hashes[5]
-    hashes[num - 1] = hashes[0]
+@pytest.mark.parametrize(
+    ("texts", "digits", "capitals"),
+    [
+        (["012", "9"], True, True),
+        (["0123456789", "B00000000Z"], False, True),
+        (["1", "12345678901234567A"], False, True),
+        (["1", "a"], False, False),
+        (["1", ""], False, False),
+        (["1", " 2"], False, False),
+        (["1", "/"], False, False),
+        (["1", ":"], False, False),
+        (["1", "@"], False, False),
+        (["1", "["], False, False),
+        (["1", "\x00"], False, False),
+        (["1", "é"], False, False),
+        (["1", "1" * (LONG + 1)], False, False),
+        ([], False, False),
+    ],
+)
+def test_alphabets_of_all_ids(texts: list[str], digits: bool, capitals: bool) -> None:
+    for ids in (RawIds.from_texts(texts), RawIds.from_texts(texts * 70_000)):
+        assert (digits, capitals) == (ids.all_digits, ids.all_capitals)
 
-    assert [0, 1, 4, 5, 9, num - 1] == equal_hashes(hashes).tolist()
 
+@given(st.lists(st.text("09AZaz/:@[", min_size=1, max_size=20), min_size=1))
+@settings(max_examples=50, deadline=None)
+def test_alphabets_are_those_of_each_id(texts: list[str]) -> None:
+    ids = RawIds.from_texts(texts)
 
-def test_blocks_are_taken_in_their_order() -> None:
-    assert [0, BLOCK, 2 * BLOCK, 3 * BLOCK, 4 * BLOCK] == each_block(lambda block: block.start, 4 * BLOCK + 1)
-    assert [] == each_block(lambda block: block.start, 0)
+    assert all(set(text) <= set("0123456789") for text in texts) == ids.all_digits
+    assert all(set(text) <= set("09AZ") for text in texts) == ids.all_capitals
+    assert (min(map(len, texts)), max(map(len, texts))) == (ids.shortest, ids.longest)
 
 
 def test_leading_zeros_go_but_for_the_last() -> None:

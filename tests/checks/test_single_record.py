@@ -48,7 +48,7 @@ def test_a_healthy_record_is_green():
 
 
 @pytest.mark.parametrize(
-    ("prefix", "name"), [("table/", "embeddings"), ("idmap/", "mapping"), ("metric/test/", "above_chance")]
+    ("prefix", "name"), [("table", "embeddings"), ("idmap/", "mapping"), ("metric/test/", "above_chance")]
 )
 def test_what_has_no_arrays_is_not_asked(prefix, name):
     """A record without tables, maps or test metrics."""

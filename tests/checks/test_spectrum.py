@@ -46,6 +46,18 @@ def test_eigenvalues_are_those_of_the_covariance_and_scale_with_the_square() -> 
     assert eigenvalues(rows * np.float32(1e-15)) == pytest.approx(found * 1e-30, rel=1e-4)
 
 
+def test_fewer_rows_than_columns_cost_their_own_products() -> None:
+    """The products of 5 rows have the eigenvalues of those of 4000 columns, which would be 4000 x 4000."""
+    rows = np.random.default_rng(3).normal(size=(5, 4000)).astype(np.float32) + 2
+    expected = np.linalg.svd(rows - rows.mean(axis=0), compute_uv=False)[:4] ** 2 / 5
+
+    found = eigenvalues(rows)
+
+    assert len(found) == 5
+    assert expected == pytest.approx(found[:4], rel=1e-3)
+    assert found[4] < 1e-3 * found[3]
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 20))
 def test_the_effective_rank_is_at_most_the_rank(seed: int, true_rank: int) -> None:

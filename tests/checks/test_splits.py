@@ -198,6 +198,31 @@ def test_ids_made_anew_for_each_part_are_cold():
     assert {"splits/cold_items", "splits/cold_users"} == {result.check for result in red(cold(train, strange))}
 
 
+def test_users_of_another_spelling_are_no_users_split():
+    """Nobody of the test is known: one event each, or a validation part whose users are known, speak against it."""
+    train, valid, test = parts_of(small_log(), "leave-last-out")
+    strange = replace(test, user=test.user + 1000)
+    several = make([(2000, 1, 9), (2000, 2, 9), (2001, 1, 9), (2001, 3, 9)])
+
+    for parts in ([train, strange], [train, valid, strange], [train, valid, several]):
+        (found,) = [r for r in split_checks(parts) if r.check == "splits/cold_users" and r.red]
+
+        assert "form of the ids" in found.advice
+    assert not [r for r in split_checks([train, several]) if r.check == "splits/cold_users"]
+    assert not [r for r in split_checks([train, strange], protocol="users") if r.check == "splits/cold_users"]
+
+
+def test_a_protocol_that_the_rows_do_not_follow_is_named_as_such():
+    """Leave-last-out, declared temporal: no row is out of its user's order, so none is blamed for it."""
+    train, _, test = parts_of(small_log(), "leave-last-out")
+
+    (found,) = time_order([train, test], protocol="temporal")
+
+    assert found.expected == "temporal: events that lie after all that is trained on"
+    assert found.detail == "the rows follow another protocol than the one that was named"
+    assert "as temporal" in found.advice
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_the_position_is_that_of_counting(seed):

@@ -49,6 +49,32 @@ def test_normalised_noise_has_none(seed: int) -> None:
     assert "no collaborative signal" in result.detail
 
 
+@pytest.mark.parametrize("fault", ["noise", "stale", "none"])
+def test_a_part_without_signal_is_named(fault: str) -> None:
+    """The last third of the rows is noise, or of other items; the whole has signal all the same."""
+    table, pairs, _ = _world(num_pairs=20_000)
+    rng = np.random.default_rng(7)
+    last = np.arange(201, NUM_ITEMS + 1)
+    changes = {"noise": rng.normal(size=(100, 64)), "stale": table[rng.permutation(last)], "none": table[last]}
+    table[last] = changes[fault]
+
+    result = table_signal(table, pairs)
+
+    assert result.verdict is (Verdict.PASS if fault == "none" else Verdict.SUSPICIOUS)
+    if fault != "none":
+        assert "none among rows 226 to 300" in result.figure
+        assert result.rows == "226-300"
+        assert "stale" in result.detail
+
+
+def test_a_part_of_few_pairs_is_not_blamed() -> None:
+    """The last quarter is noise and has some sixty pairs: too few to say so."""
+    table, pairs, _ = _world(num_pairs=1000)
+    table[226:] = np.random.default_rng(7).normal(size=(75, 64))
+
+    assert table_signal(table, pairs).verdict is Verdict.PASS
+
+
 def test_a_shifted_table_is_called_shifted_and_by_how_much() -> None:
     table, pairs, _ = _world()
 
@@ -144,6 +170,22 @@ def test_sound_tables_have_signal_and_lose_it_when_moved(trained: int | None) ->
         assert "holds item i+2" in table_signal(np.roll(table, -2, axis=0), pairs).figure, words
         assert "last to first" in table_signal(np.ascontiguousarray(table[::-1]), pairs).figure, words
         assert table_signal(other, pairs).verdict in (Verdict.FAIL, Verdict.SUSPICIOUS), words
+
+
+@pytest.mark.parametrize("trained", [1, pytest.param(None, marks=pytest.mark.slow)])
+def test_sound_tables_have_signal_in_every_part_in_the_order_of_popularity(trained: int | None) -> None:
+    """The last quarter has the rarest items; in place of noise it is the quarter that is named."""
+    for words, world, table in sound_tables("words-small", trained=1) if trained else sound_tables():
+        sequences, num_items = sequences_of(world)
+        counts = np.bincount(sequences.items, minlength=num_items + 1)
+        order = np.concatenate([[0], 1 + np.argsort(-counts[1:], kind="stable")])
+        pairs = np.argsort(order)[consecutive_pairs(sequences.items, sequences.offsets, reach=3)]
+        faulty = table[order]
+        half = (num_items + 1) // 2
+        faulty[:half] = np.random.default_rng(0).normal(size=faulty[:half].shape)
+
+        assert table_signal(table[order], pairs).verdict is Verdict.PASS, words
+        assert table_signal(faulty, pairs).red, words
 
 
 def test_a_common_direction_is_no_signal() -> None:

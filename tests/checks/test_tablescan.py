@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rectest.checks import tablescan
+from rectest.checks.duplicates import find_duplicates
+from rectest.checks.rowsource import ArrayRows
 from rectest.checks.tablescan import TableScan, scan_table
 
 
@@ -92,6 +94,38 @@ def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     table = np.random.default_rng(0).normal(size=(20_000, 5)).astype(np.float32)
 
     assert _bits(scan_table(table)) == _bits(scan_table(table, threads=2)) == _bits(scan_table(table, threads=3))
+
+
+@pytest.mark.parametrize("num_odd", [0, 1, 40])
+def test_odd_rows_are_left_out_of_sums_wherever_they_lie(monkeypatch: pytest.MonkeyPatch, num_odd: int) -> None:
+    monkeypatch.setattr(tablescan, "CHUNK_NUMBERS", 64)
+    rng = np.random.default_rng(0)
+    table = rng.normal(loc=0.5, size=(101, 5)).astype(np.float32)
+    odd = rng.permutation(np.arange(1, 101))[:num_odd]
+    table[odd[::2]], table[odd[1::2]] = np.nan, 0
+    table[0] = 1e9
+    real = np.delete(table[1:], odd[::2] - 1, axis=0).astype(np.float64)
+    directions = real[real.any(axis=1)]
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    num = len(directions)
+
+    scan = scan_table(table, padding_row=0)
+
+    assert (len(real), num) == (scan.num_real, scan.fingerprints.num)
+    assert (real.min(), real.max()) == (scan.moments.low, scan.moments.high)
+    np.testing.assert_allclose(real.mean(axis=0), scan.moments.column_means, rtol=1e-5)
+    assert ((directions @ directions.T).sum() - num) / (num * (num - 1)) == pytest.approx(scan.mean_cosine, rel=1e-4)
+
+
+def test_without_fingerprints_all_else_is_the_same_and_duplicates_are_refused() -> None:
+    table = np.random.default_rng(0).normal(size=(101, 5)).astype(np.float32)
+    table[7], table[9] = 0, np.inf
+    expected, obtained = scan_table(table), scan_table(table, fingerprints=False)
+
+    assert expected.norms.whole().tobytes() == obtained.norms.whole().tobytes()
+    assert (expected.mean_cosine, expected.moments.mean) == (obtained.mean_cosine, obtained.moments.mean)
+    with pytest.raises(ValueError, match="took no fingerprints"):
+        find_duplicates(ArrayRows(table), obtained)
 
 
 def test_chunks_change_sums_by_rounding_only(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:

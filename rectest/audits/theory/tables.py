@@ -173,9 +173,11 @@ _BESIDE: Mapping[str, Theory] = {
         "signal; the smallest excess that the pairs can show is told, and noise is only claimed where an excess of "
         "0.05 would have been seen. Every shift of up to 8 rows, the reversed table and the usual other orders of ids "
         "are tried as well, because neighbouring ids may be alike: on MovieLens a table moved by one row still has "
-        "50 deviations, and the right rows have 180.",
-        red="Random numbers, a table of another id map, rows moved by one (0-based and 1-based indices mixed), ids "
-        "sorted where the map has them in the order of the file.",
+        "50 deviations, and the right rows have 180. Each quarter of the rows is asked among its own pairs, too: "
+        "one that has no signal, though its pairs would have shown a quarter of what another one has, is a warning. "
+        "Rows without signal that are strewn over the whole table only weaken it.",
+        red="Random numbers, a table of another id map, a part of the rows stale or never trained, rows moved by one "
+        "(0-based and 1-based indices mixed), ids sorted where the map has them in the order of the file.",
         exempt="Tables of users or categories have no pairs of this kind. Output tables beside other input tables may "
         "point apart, which is a warning.",
     ),
