@@ -184,10 +184,16 @@ def started(
         process = _spawn(tree, how, paths=paths, theirs=theirs, log=log, lean=lean, rng=rng)
     child = Child(tree.side, process, ours, handle, how.deadline)
     try:
-        child.send("job", names=None if names is None else list(names))
+        child.send("job", names=None if names is None else list(names), origin=_origin(tree))
         yield child
     finally:
         child.end()
+
+
+def _origin(tree: Tree) -> dict[str, str | None]:
+    """Where its code must come from, and where it must not."""
+    other = None if tree.copied_from is None else str(tree.copied_from)
+    return {"own": str(tree.root), "project": str(tree.project), "other": other}
 
 
 def _spawn(

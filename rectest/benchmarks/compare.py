@@ -5,15 +5,20 @@ the logs of adjacent samples. Two processes of the same code differ by where the
 fall, and no number of samples in one pair shows that; so the unit is the pair, and r_1 .. r_n are taken as independent,
 normal, with unknown spread. (They are symmetric where nothing changed, as the sides could be exchanged.)
 With mean m, sd s (never below `Rule.least_sd`), ``se = s / sqrt(n)``, t(q) the upper q quantile of
-Student's t with n - 1 degrees of freedom, J looks and F benchmarks:
+Student's t with n - 1 degrees of freedom, J looks, F benchmarks and two statistics of each:
 
     PASS    m + t(beta / J) se < log(1 + limit)               a slowdown by the limit passes with probability beta
-    SLOWER  m - t(alpha / (J F)) se > log(1 + tolerated)      one without effect is called slower with alpha over all F
+    SLOWER  m - t(alpha / (2 J F)) se > log(1 + tolerated)    one without effect is called slower with alpha over all F
     FASTER  as SLOWER, downwards; told, never red
     None    otherwise: more pairs, up to the last look
 
 Slowdowns between ``tolerated = margin * limit`` and the limit may go either way. Sharing the rates among looks and
 benchmarks (Bonferroni) needs no independence between either.
+
+Nothing is called slower by fewer than `Rule.least_alarm` pairs: processes come in kinds (where their memory lies), and
+four pairs that all fell alike look calm. And a median is blind to what only some calls do: the second statistic is the
+ratio of the times of all calls of a pair, which says SLOWER by the same rule, and PASS waits until it is below the
+limit, too (`both`).
 """
 
 from __future__ import annotations
@@ -21,20 +26,26 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rectest.baseline.power import t_quantile
 from rectest.benchmarks.pairs import Block
 from rectest.benchmarks.results import Clock, State
 
-__all__ = ["Decision", "Rule", "clock_of", "decide", "fatter", "log_ratio"]
+__all__ = ["Decision", "Rule", "both", "clock_of", "decide", "fatter", "log_ratio", "log_ratio_of_all"]
 
 _OTHER_THREADS = 0.05
 """Share of the CPU time in other threads from which on a function is not one of one thread."""
 
 _WAITING = 0.98
-"""A function whose least disturbed sample has less CPU time by wall time than this, and that gave up the processor by
-itself, waits for something."""
+"""A function whose least disturbed sample, of those in which it gave up the processor by itself, has less CPU time by
+wall time than this waits for something."""
+
+_OFTEN = 0.1
+"""Share of samples that must wait for the function to be one that waits."""
+
+_STATISTICS = 2
+"""That may call a benchmark slower: the usual call, and all calls together."""
 
 _CI = 0.95
 _POWER = 0.9
@@ -58,6 +69,9 @@ class Rule:
 
     looks: tuple[int, ...] = (4, 6, 9, 14, 20, 30)
     """Numbers of pairs after which it is decided."""
+
+    least_alarm: int = 9
+    """Pairs without which nothing is called slower, unless the last look comes before."""
 
     least_sd: float = 0.002
     """Between pairs: less than this is luck, not calm."""
@@ -109,12 +123,14 @@ def decide(log_ratios: Sequence[float], rule: Rule, *, limit: float) -> Decision
         raise ValueError(msg)
     num, mean = len(log_ratios), statistics.fmean(log_ratios)
     error = max(statistics.stdev(log_ratios), rule.least_sd) / math.sqrt(num)
-    t_alarm = t_quantile(rule.alpha / (rule.num_benchmarks * len(rule.looks)), num - 1)
+    t_alarm = t_quantile(rule.alpha / (_STATISTICS * rule.num_benchmarks * len(rule.looks)), num - 1)
     above, below = mean - t_alarm * error, mean + t_quantile(rule.beta / len(rule.looks), num - 1) * error
     tolerated = math.log1p(rule.margin * limit)
     state = None
     if num >= rule.looks[0]:
         state = _state(mean + t_alarm * error, above, below, tolerated=tolerated, limit=math.log1p(limit))
+    if state is State.SLOWER and num < min(rule.least_alarm, rule.looks[-1]):
+        state = None
     half = t_quantile((1 - _CI) / 2, num - 1) * error
     return Decision(
         state=state,
@@ -135,6 +151,27 @@ def _state(top: float, above: float, below: float, *, tolerated: float, limit: f
     return State.SLOWER if above > tolerated else None
 
 
+def both(usual: Decision, all_calls: Decision, *, limit: float) -> Decision:
+    """One decision of two: by the usual call (`log_ratio`), and by all calls (`log_ratio_of_all`).
+
+    The usual call may be as fast as ever while every tenth takes ten times as long.
+    """
+    if usual.state is not State.SLOWER and all_calls.state is State.SLOWER:
+        return all_calls
+    if usual.state in (State.PASS, State.FASTER) and all_calls.ratio >= 1 + limit:
+        return replace(usual, state=None)
+    return usual
+
+
+def log_ratio_of_all(blocks: Sequence[Block], clock: Clock) -> float:
+    """Head by base in one pair of processes: of the sums over all samples."""
+    sums = {
+        side: math.fsum(getattr(sample, clock) for block in blocks for sample in getattr(block, side))
+        for side in ("base", "head")
+    }
+    return math.log(max(sums["head"], 1e-12)) - math.log(max(sums["base"], 1e-12))
+
+
 def log_ratio(blocks: Sequence[Block], clock: Clock) -> float:
     """Head by base in one pair of processes: the median over blocks, which a burst of load in a few does not move.
 
@@ -151,15 +188,16 @@ def clock_of(blocks: Sequence[Block]) -> Clock:
     """CPU time where one thread works and never waits, on both sides; else the wall.
 
     A busy neighbour costs wall time and hardly CPU time. But CPU time is blind to waits, and tells of more threads more
-    than they take; and a thread that waits for CUDA spins.
+    than they take; and a thread that waits for CUDA spins. A clock that stands still through a whole sample is none.
     """
     for side in ("base", "head"):
         samples = [sample for block in blocks for sample in getattr(block, side)]
         cpu = math.fsum(sample.cpu for sample in samples)
         others = cpu - math.fsum(sample.thread for sample in samples)
-        least_disturbed = max(sample.cpu / max(sample.wall, 1e-12) for sample in samples)
-        waits = statistics.median(sample.waits for sample in samples) >= 1 and least_disturbed < _WAITING
-        if waits or others > _OTHER_THREADS * cpu or any(sample.device for sample in samples):
+        waited = [sample.cpu / max(sample.wall, 1e-12) for sample in samples if sample.waits >= 1]
+        waits = len(waited) >= _OFTEN * len(samples) and max(waited, default=1.0) < _WAITING
+        stands = any(sample.cpu <= 0 for sample in samples)
+        if waits or stands or others > _OTHER_THREADS * cpu or any(sample.device for sample in samples):
             return "wall"
     return "cpu"
 

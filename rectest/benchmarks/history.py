@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,20 @@ class RecordedRun:
 
     benchmarks: Mapping[str, Timing]
 
+    def __post_init__(self) -> None:
+        """Raise where a run could not be put in its place, or says nothing."""
+        try:
+            datetime.fromisoformat(self.date)
+        except (TypeError, ValueError) as e:
+            msg = f"date {self.date!r} is not of ISO 8601"
+            raise RecordError(msg) from e
+        if not isinstance(self.commit, str | None) or not isinstance(self.dirty, bool | None):
+            msg = f"commit {self.commit!r} and dirty {self.dirty!r}; needed a hash and true or false, or null"
+            raise RecordError(msg)
+        if not self.benchmarks:
+            msg = "holds no benchmark"
+            raise RecordError(msg)
+
     @property
     def label(self) -> str:
         """What people find it by: the commit, ``+`` where files had changed, or the date."""
@@ -141,7 +156,7 @@ class RecordedRun:
             msg = f"its environment has the fingerprint {environment.fingerprint}, it says {values['fingerprint']}"
             raise RecordError(msg)
         return cls(
-            date=str(values["date"]),
+            date=values["date"],
             commit=values["commit"],
             dirty=values["dirty"],
             environment=environment,

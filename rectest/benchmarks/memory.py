@@ -24,14 +24,14 @@ _KINDS = ("peak_bytes", "device_peak_bytes")
 
 def memory_state(subject: Subject, settings: Settings) -> State | None:
     """Whether a call needs more memory on the head, on the host or on a device; None where neither is known."""
+    host = subject.base.peak_bytes, subject.head.peak_bytes
+    device = subject.base.device_peak_bytes, subject.head.device_peak_bytes
+    if device != (None, None):
+        # Where one side uses no device, it needs nothing there; that is known, and the other's is more.
+        device = device[0] or 0, device[1] or 0
     found = [
-        fatter(
-            getattr(subject.base, kind),
-            getattr(subject.head, kind),
-            limit=settings.memory_limit,
-            least_bytes=settings.memory_least,
-        )
-        for kind in _KINDS
+        fatter(base, head, limit=settings.memory_limit, least_bytes=settings.memory_least)
+        for base, head in (host, device)
     ]
     return next((state for state in (State.FATTER, State.LEANER, State.PASS) if state in found), None)
 

@@ -126,7 +126,13 @@ def timed_pair(
     in the result, and can be had from another pair.
     """
     with ExitStack() as stack:
-        children = [stack.enter_context(started(tree, how, paths=paths, names=names, rng=rng)) for tree in trees]
+        # By chance, too, which is there first, and has its choice of memory.
+        places = rng.sample(range(len(trees)), len(trees))
+        begun = {
+            place: stack.enter_context(started(trees[place], how, paths=paths, names=names, rng=rng))
+            for place in places
+        }
+        children = [begun[place] for place in sorted(begun)]
         try:
             shared = [set(child.receive()["names"]) for child in children]
         except Lost as e:

@@ -7,7 +7,7 @@ under that name, each side keeps its own: the benchmark moved with the code that
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
 from rectest.benchmarks.child import How, Lost
@@ -28,6 +28,22 @@ class Subject:
     base: Seen
     head: Seen
     note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Before:
+    """What the base has by itself."""
+
+    names: frozenset[str] = frozenset()
+    broken: Mapping[str, str] = field(default_factory=dict)
+    """Its files of benchmarks that it cannot collect, and why: what is in them is not known."""
+
+    problem: str = ""
+    """Why nothing at all is known."""
+
+    def expects(self, name: str) -> bool:
+        """Whether the base has the benchmark, or may have it."""
+        return bool(self.problem) or name in self.names or _file(name) in self.broken
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,17 +78,16 @@ def planned(
     listing, seen = surveyed(head, how, paths=asked, rng=rng)
     seen = {name: found for name, found in seen.items() if not settings.ignores(name)}
     say("looking at the benchmarks of the base")
-    notes: list[str] = []
-    before = _before(base, how, paths=asked, notes=notes, rng=rng)
+    before = _before(base, how, paths=asked, rng=rng)
     runs = [name for name, found in seen.items() if not found.problem]
-    on_base, swapped = _on_base(base, head, how, names=runs, before=before, own=own, rng=rng)
+    on_base, swapped = _on_base(base, head, how, names=runs, before=before.names, own=own, rng=rng)
     subjects = {
         name: Subject(
             name=name,
             limit=settings.limit_of(name, own=seen[name].limit),
             base=on_base[name],
             head=seen[name],
-            note="each side ran its own benchmark file" if _file(name) in swapped else "",
+            note=_note(on_base[name], seen[name], swapped=_file(name) in swapped),
         )
         for name in runs
         if name in on_base and not on_base[name].problem
@@ -80,23 +95,54 @@ def planned(
     settled = [
         *_of_head(listing, seen, settings),
         *_not_on_base([name for name in runs if name not in subjects], on_base, before),
-        *_vanished(before, listing, settings),
+        *_vanished(before.names, listing, settings),
+        *_unknown(before, head, settings),
     ]
-    return Plan(subjects=subjects, settled=tuple(settled), notes=tuple(notes))
+    return Plan(subjects=subjects, settled=tuple(settled), notes=tuple(_notes(before)))
 
 
-def _before(base: Tree, how: How, *, paths: Sequence[str], notes: list[str], rng: Random) -> frozenset[str]:
+def _before(base: Tree, how: How, *, paths: Sequence[str], rng: Random) -> _Before:
     """The benchmarks that the base has by itself."""
     present = [path for path in paths if (base.project / path.partition("::")[0]).exists()]
     if paths and not present:
-        return frozenset()
+        return _Before()
     try:
-        found = listed(base, how, paths=present, rng=rng)
+        # Whole files: a test that the base has not would end pytest there, and it is no error that it is new.
+        found = listed(base, how, paths=list(dict.fromkeys(map(_file, present))), rng=rng)
     except Lost as e:
-        notes.append(f"what the base has by itself is not known, so nothing can be called vanished: {e}")
-        return frozenset()
-    notes += [f"{name} of the base cannot be collected: {_first(text)}" for name, text in found.errors.items()]
-    return frozenset([*found.names, *found.deselected])
+        return _Before(problem=str(e))
+    names = frozenset(name for name in (*found.names, *found.deselected) if _is_asked(name, present))
+    return _Before(names=names, broken=_by_file(found.errors))
+
+
+def _is_asked(name: str, paths: Sequence[str]) -> bool:
+    """Whether a benchmark is one of `paths`, where these name single tests of its file."""
+    tests = [path for path in paths if "::" in path and _file(path) == _file(name)]
+    whole = not tests or any("::" not in path and _contains(path, name) for path in paths)
+    return whole or any(name == test or name.startswith((f"{test}::", f"{test}[")) for test in tests)
+
+
+def _contains(path: str, name: str) -> bool:
+    return path == "." or _file(name) == path or _file(name).startswith(f"{path.rstrip('/')}/")
+
+
+def _by_file(errors: Mapping[str, str]) -> dict[str, str]:
+    return {_file(name): text for name, text in errors.items()}
+
+
+def _notes(before: _Before) -> Iterable[str]:
+    if before.problem:
+        yield f"what the base has by itself is not known, so nothing can be called vanished: {before.problem}"
+    for name, text in before.broken.items():
+        yield f"{name} of the base cannot be collected: {_first(text)}"
+
+
+def _note(base: Seen, head: Seen, *, swapped: bool) -> str:
+    if swapped:
+        return "each side ran its own benchmark file"
+    if base.own or head.own:
+        return ""
+    return "until it ended nothing of the project but tests was imported: both sides may have run the same code"
 
 
 def _on_base(
@@ -126,7 +172,7 @@ def _surveyed(tree: Tree, how: How, *, names: Sequence[str], rng: Random) -> dic
         listing, seen = surveyed(tree, how, paths=files, names=names, rng=rng)
     except Lost as e:
         return {name: Seen(problem=str(e)) for name in names}
-    errors = {_file(name): text for name, text in listing.errors.items()}
+    errors = _by_file(listing.errors)
     missing = {
         name: Seen(problem=errors.get(_file(name), f"the {tree.side} does not collect it"))
         for name in names
@@ -148,10 +194,12 @@ def _of_head(listing: Listing, seen: Mapping[str, Seen], settings: Settings) -> 
             yield _not_measured(name, f"the head cannot collect it: {text}")
 
 
-def _not_on_base(names: Iterable[str], on_base: Mapping[str, Seen], before: frozenset[str]) -> Iterable[Comparison]:
+def _not_on_base(names: Iterable[str], on_base: Mapping[str, Seen], before: _Before) -> Iterable[Comparison]:
     for name in names:
-        problem = on_base[name].problem if name in on_base else "the base has none"
-        if name in before:
+        found = on_base.get(name, Seen(problem="the base has none"))
+        problem = found.problem
+        # To fail for want of what only the head has is no finding; what the base has, or may have, was not compared.
+        if found.foreign or before.expects(name):
             yield _not_measured(name, f"on the base: {problem}")
         else:
             detail = f"not comparable: on the base: {_first(problem)}"
@@ -169,6 +217,14 @@ def _vanished(before: frozenset[str], listing: Listing, settings: Settings) -> I
             time=State.VANISHED,
             detail="the base has it and the head has not; if that is meant, name it in [tool.rectest.bench] removed",
         )
+
+
+def _unknown(before: _Before, head: Tree, settings: Settings) -> Iterable[Comparison]:
+    """Files of the base that cannot be looked into, and that the head has no more: what vanished is not known."""
+    for name, text in before.broken.items():
+        if (head.project / name).exists() or settings.ignores(name) or settings.knows_removed(name):
+            continue
+        yield _not_measured(name, f"the head has no such file, and the base cannot collect it: {_first(text)}")
 
 
 def _not_measured(name: str, detail: str) -> Comparison:

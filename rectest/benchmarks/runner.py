@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from rectest.benchmarks.child import How
-from rectest.benchmarks.compare import Decision, Rule, clock_of, decide, log_ratio
+from rectest.benchmarks.compare import Decision, Rule, both, clock_of, decide, log_ratio, log_ratio_of_all
 from rectest.benchmarks.figures import measurement
 from rectest.benchmarks.memory import memory_state, seen_twice
 from rectest.benchmarks.pairs import Block, Pace, Timed, timed_pair
@@ -88,7 +88,10 @@ class _Course:
         if len(self.pairs) < 2:
             return None
         clock = clock_of([block for pair in self.pairs for block in pair])
-        return decide([log_ratio(pair, clock) for pair in self.pairs], rule, limit=self.subject.limit)
+        limit = self.subject.limit
+        usual = decide([log_ratio(pair, clock) for pair in self.pairs], rule, limit=limit)
+        all_calls = decide([log_ratio_of_all(pair, clock) for pair in self.pairs], rule, limit=limit)
+        return both(usual, all_calls, limit=limit)
 
 
 def compared(
@@ -125,8 +128,9 @@ def compared(
     courses = {name: _Course(subject) for name, subject in subjects.items()}
     rule = effort.rule(len(courses))
     _timed((base, head), how, courses=courses, rule=rule, effort=effort, rng=rng)
+    blind = [name for name, subject in subjects.items() if memory_state(subject, settings) is None]
     found = [*plan.settled, *(_conclusion(course, rule, settings) for course in courses.values())]
-    return sorted(found, key=lambda comparison: comparison.name), list(_notes(plan, how)), rule
+    return sorted(found, key=lambda comparison: comparison.name), list(_notes(plan, how, blind)), rule
 
 
 def _timed(
@@ -193,6 +197,7 @@ def _detail(course: _Course, decision: Decision | None, state: State | None) -> 
     return course.subject.note
 
 
-def _notes(plan: Plan, how: How) -> Sequence[str]:
+def _notes(plan: Plan, how: How, blind: Sequence[str]) -> Sequence[str]:
     threads = "1 thread" if how.threads == 1 else f"{how.threads} threads"
-    return (*plan.notes, f"OpenMP and BLAS libraries have {threads} unless the environment says otherwise")
+    memory = [f"memory was not compared, as the system does not tell it: {', '.join(blind)}"] if blind else []
+    return (*plan.notes, *memory, f"OpenMP and BLAS libraries have {threads} unless the environment says otherwise")

@@ -26,6 +26,9 @@ __all__ = ["Settings"]
 
 _OWNER = "[tool.rectest.bench]"
 
+_MOST = 100.0
+"""A limit that nothing reaches would be no limit."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
@@ -45,7 +48,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, value in {"limit": self.limit, "memory_limit": self.memory_limit, **self.limits}.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 100:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _MOST:
                 raise ConfigError(_OWNER, name, f"is a relative slowdown such as 0.05, above zero; got {value!r}")
         for name in ("paths", "ignore", "removed"):
             values = getattr(self, name)
@@ -57,8 +60,8 @@ class Settings:
         return self if limit is None else replace(self, limit=limit)
 
     def limit_of(self, name: str, *, own: float | None = None) -> float:
-        """The limit of a benchmark; `own` is what the test itself says."""
-        if own is not None and own > 0:
+        """The limit of a benchmark; `own` is what the test itself says, where it is a limit."""
+        if own is not None and 0 < own < _MOST:
             return own
         fitting = [limit for pattern, limit in self.limits.items() if fnmatchcase(name, pattern)]
         return fitting[-1] if fitting else self.limit

@@ -29,6 +29,12 @@ class Seen:
 
     peak_bytes: int | None = None
     device_peak_bytes: int | None = None
+    foreign: bool = False
+    """Whether what it ran was not the code of its tree."""
+
+    own: bool = True
+    """Whether any module of the tree, beside tests, had been imported when it ended."""
+
     limit: float | None = None
     """``benchmark.extra_info["rectest_limit"]``."""
 
@@ -100,19 +106,28 @@ def _run(child: Child) -> Seen:
     message = child.receive()
     limit = message.get("limit")
     if message["kind"] == "done":
-        return Seen(problem=problem_of(message) or "it never called its benchmark")
+        return Seen(problem=problem_of(message) or "it never called its benchmark", foreign=_foreign(message))
     host: list[int] = []
     device: list[int] = []
     for do in ["run", *["memory"] * _MEMORY_CALLS]:
         message = child.ask(do, calls=1)
         if message["kind"] == "done":
-            return Seen(problem=problem_of(message))
+            return Seen(problem=problem_of(message), foreign=_foreign(message))
         host += [message["host"]] if message.get("host") is not None else []
         device += [message["device"]] if message["kind"] == "memory" and message["device"] is not None else []
-    problem = problem_of(child.ask("next"))
+    message = child.ask("next")
     return Seen(
-        problem=problem, peak_bytes=min(host, default=None), device_peak_bytes=min(device, default=None), limit=limit
+        problem=problem_of(message),
+        peak_bytes=min(host, default=None),
+        device_peak_bytes=min(device, default=None),
+        foreign=_foreign(message),
+        own=bool(message.get("own", True)),
+        limit=limit,
     )
+
+
+def _foreign(done: dict[str, Any]) -> bool:
+    return bool(done.get("foreign", False))
 
 
 def problem_of(done: dict[str, Any]) -> str:

@@ -35,6 +35,9 @@ class Tree:
     import_path: tuple[str, ...]
     """What its processes import from before anything else."""
 
+    copied_from: Path | None = None
+    """The repository's root, where `root` is another folder: nothing may be imported from there."""
+
     @classmethod
     def of(cls, side: str, root: Path, *, repository: Path, project: Path, import_path: Iterable[str]) -> Tree:
         """The tree at `root` of what is `project` in `repository`; entries of the import path move with it.
@@ -48,7 +51,13 @@ class Tree:
             raise RectestError(msg)
         code = Code(root=root, repository=repository, import_path=list(import_path), deadline=0)
         own = [str(folder) for folder in (place, place / "src") if folder.is_dir()]
-        return cls(side=side, root=root, project=place, import_path=tuple(dict.fromkeys([*own, *code.path])))
+        return cls(
+            side=side,
+            root=root,
+            project=place,
+            import_path=tuple(dict.fromkeys([*own, *code.path])),
+            copied_from=None if root == repository else repository,
+        )
 
 
 @dataclass(slots=True)

@@ -34,7 +34,7 @@ def test_a_line_by_hand():
 
 @settings(max_examples=50, deadline=None)
 @given(
-    times=st.dictionaries(st.text(min_size=1), SECONDS, max_size=4),
+    times=st.dictionaries(st.text(min_size=1), SECONDS, min_size=1, max_size=4),
     cpu=st.none() | SECONDS,
     memory=st.dictionaries(st.text(), st.integers(0, 2**60), max_size=2),
     ratios=st.dictionaries(st.text(), st.floats(allow_nan=False, allow_infinity=False), max_size=2),
@@ -206,6 +206,24 @@ class TestDamage:
         found = read_history(path)
 
         assert len(found.runs) == 1
+        assert said in found.damaged[0]
+
+    @pytest.mark.parametrize(
+        ("name", "value", "said"),
+        [
+            ("date", None, "date None"),
+            ("date", "yesterday", "not of ISO 8601"),
+            ("commit", 5, "commit 5"),
+            ("dirty", "yes", "dirty 'yes'"),
+            ("benchmarks", {}, "holds no benchmark"),
+        ],
+    )
+    def test_a_run_that_could_not_be_put_in_its_place_is_told(self, tmp_path, name, value, said):
+        values = json.loads(make_run({"a": 1.0}).to_line())
+        (tmp_path / "cpu.jsonl").write_text(json.dumps({**values, name: value}) + "\n")
+        found = read_history(tmp_path / "cpu.jsonl")
+
+        assert () == found.runs
         assert said in found.damaged[0]
 
     def test_a_changed_environment_is_told(self, tmp_path):

@@ -110,6 +110,24 @@ def test_both_sides_make_the_same_calls(pair):
     assert max(calls["base"]) > 1
 
 
+def test_which_side_is_started_first_is_chance(monkeypatch):
+    """The first process has its choice of memory; were it always the base's, unchanged code would differ."""
+    begun = []
+
+    @contextmanager
+    def started(tree, _how, **_given):
+        begun.append(tree.side)
+        yield FakeChild(tree.side, Machine(), names=[], seconds=1.0, script={})
+
+    monkeypatch.setattr(pairs, "started", started)
+    for seed in range(20):
+        (found,) = timed_pair(TREES, HOW, paths=["t.py"], names=["a"], rng=Random(seed))
+
+        assert "the base has it no more" == found[1].problem
+
+    assert {("base", "head"), ("head", "base")} == {tuple(begun[place : place + 2]) for place in range(0, 40, 2)}
+
+
 def test_a_slow_call_is_asked_for_less_often(pair):
     _, quick = pair(names=("a",))
     _, slow = pair(names=("a",), base=0.3, head=0.3)

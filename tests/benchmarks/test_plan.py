@@ -119,6 +119,91 @@ def test_two_mebibytes_more_are_seen_twice(found):
     assert {"test_same": State.PASS, "test_fat": State.FATTER, "test_moved": State.PASS} == states
 
 
+WHOLE = "import work\ndef test_a(benchmark):\n    benchmark(work.same)\n"
+
+
+def planned_for(folder, base, head, *, paths=(), settings=None):
+    write(folder / "base", base)
+    write(folder / "head", head)
+    trees = [
+        Tree.of(side, folder / side, repository=folder / "head", project=folder / "head", import_path=[])
+        for side in ("base", "head")
+    ]
+    (folder / "how").mkdir()
+    how = How(folder=folder / "how", deadline=60)
+    given = {"settings": settings or Settings(), "paths": list(paths), "own": False, "rng": Random(0)}
+    plan = planned(*trees, how, say=lambda _text: None, **given)
+    return plan, {comparison.name: comparison for comparison in plan.settled}
+
+
+@pytest.mark.parametrize("broken", ["work.py", "conftest.py"])
+def test_what_the_base_has_and_cannot_run_is_not_new(tmp_path, broken):
+    """A module that git ignores is not in the base's folder: nothing was compared, and that is red."""
+    files = {"work.py": WORK, "conftest.py": "", "test_a.py": WHOLE}
+    files[broken] = f"import generated\n{files[broken]}"
+    plan, settled = planned_for(tmp_path, files, {**files, "generated.py": ""})
+
+    assert not plan.subjects
+    assert State.NOT_MEASURED == settled["test_a.py::test_a"].time
+    assert "generated" in settled["test_a.py::test_a"].detail
+
+
+def test_a_file_of_the_base_that_is_gone_and_cannot_be_looked_into_is_red(tmp_path):
+    files = {"work.py": WORK, "test_a.py": WHOLE}
+    base = {**files, "test_old.py": "import generated\ndef test_old(benchmark): benchmark(int)\n"}
+    plan, settled = planned_for(tmp_path, base, files)
+
+    assert ["test_a.py::test_a"] == list(plan.subjects)
+    assert State.NOT_MEASURED == settled["test_old.py"].time
+
+
+def test_a_single_new_test_of_a_file_that_the_base_has(tmp_path):
+    """What else is in the file was not asked for, and the base may lack the test."""
+    other = "def test_b(benchmark):\n    benchmark(work.new)\n"
+    base = {"work.py": WORK, "test_a.py": WHOLE}
+    head = {"work.py": WORK.replace("def old", "def new"), "test_a.py": WHOLE + other}
+    plan, settled = planned_for(tmp_path, base, head, paths=["test_a.py::test_b"])
+
+    assert not plan.subjects
+    assert {"test_a.py::test_b": State.NEW} == {name: found.time for name, found in settled.items()}
+
+
+def test_code_that_is_not_the_trees_is_not_compared(tmp_path):
+    """A package that is installed in place by a hook before the import path: the base imports the head's."""
+    hook = f"""
+import importlib.util, sys
+
+class Hook:
+    def find_spec(self, name, path=None, target=None):
+        if name == "work":
+            return importlib.util.spec_from_file_location(name, {str(tmp_path / "head/work.py")!r})
+
+sys.meta_path.insert(0, Hook())
+"""
+    files = {"work.py": WORK, "conftest.py": hook, "test_a.py": WHOLE}
+    plan, settled = planned_for(tmp_path, files, files)
+
+    assert not plan.subjects
+    assert State.NOT_MEASURED == settled["test_a.py::test_a"].time
+    assert "both sides would run the same code" in settled["test_a.py::test_a"].detail
+
+
+@pytest.mark.parametrize(("name", "expected"), [("My.Work", False), ("another", True)])
+def test_a_copy_that_is_installed_is_the_trees_on_neither_side(tmp_path, name, expected):
+    """Installed by a copy, sources where no path leads: found by the name of the distribution."""
+    installed = tmp_path / "lib/site-packages"
+    write(installed, {"work.py": WORK, "my_work-1.dist-info/METADATA": "Metadata-Version: 2.1\nName: my-work\n"})
+    write(installed, {"my_work-1.dist-info/RECORD": "work.py,,\n"})
+    conftest = f"import sys\nsys.path.insert(0, {str(installed)!r})\n"
+    settings = f'[project]\nname = "{name}"\n[tool.pytest.ini_options]\npythonpath = [{str(installed)!r}]\n'
+    files = {"python/work.py": WORK, "conftest.py": conftest, "test_a.py": WHOLE, "pyproject.toml": settings}
+    plan, _ = planned_for(tmp_path, files, files)
+
+    assert expected == bool(plan.subjects)
+    if plan.subjects:
+        assert "nothing of the project but tests was imported" in plan.subjects["test_a.py::test_a"].note
+
+
 def test_an_overlay_can_be_taken_back(tmp_path):
     write(tmp_path, {"base/a.py": "old", "head/a.py": "new", "head/deep/b.py": "b", "base/c.py": "c", "head/c.py": "c"})
     overlay = Overlay(base=tmp_path / "base", head=tmp_path / "head")

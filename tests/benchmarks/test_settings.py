@@ -59,6 +59,11 @@ def test_a_wrong_setting_is_named(tmp_path, line, match):
         Settings.read(tmp_path)
 
 
+@pytest.mark.parametrize(("own", "expected"), [(0.3, 0.3), (float("inf"), 0.05), (float("nan"), 0.05), (-1.0, 0.05)])
+def test_a_test_cannot_take_its_limit_away(own, expected):
+    assert expected == Settings().limit_of("t.py::a", own=own)
+
+
 def test_a_table_must_be_one(tmp_path):
     (tmp_path / "pyproject.toml").write_text("[tool.rectest]\nbench = 3\n")
 

@@ -160,7 +160,7 @@ def test_an_expression_leaves_out_without_complaint(tmp_path):
 def test_a_process_that_hangs_is_ended_with_all_it_started(tmp_path):
     text = "import subprocess\ndef test_h(benchmark):\n    benchmark(subprocess.run, ['sleep', '987'])\n"
     write(tmp_path, {"test_h.py": text})
-    how = How(folder=tmp_path, deadline=4)
+    how = How(folder=tmp_path, deadline=20)
     began = time.monotonic()
     with started(tree_of(tmp_path), how, paths=["test_h.py"], rng=Random(0)) as child:
         child.receive()

@@ -58,7 +58,7 @@ def test_a_slow_one_and_a_vanished_one_are_red(project):
     path.write_text(path.read_text().replace('"loop", "sorting"', '"loop"'))
     plant(project, "loop", repeats=800)
     got = bench(
-        "compare", "tests", "--against", "HEAD", "-k", "loop or sorting", "--max-pairs", "4", "--markdown", "found.md"
+        "compare", "tests", "--against", "HEAD", "-k", "loop or sorting", "--max-pairs", "3", "--markdown", "found.md"
     )
     text = (project / "found.md").read_text()
 

@@ -68,11 +68,13 @@ class Worker:
         self.job = job
         self.errors: dict[str, str] = {}
         self.outcome: dict[str, str] = {}
+        self.tests: set[str] = set()
+        self.origin = _beside("origin").Origin(**job["origin"])
 
     def pytest_configure(self) -> None:
         """Put our loops in the place of pytest-benchmark's."""
         fixture_class: Any = importlib.import_module("pytest_benchmark.fixture").BenchmarkFixture
-        gear = _gear()
+        gear = _beside("call")
         for name in ("_raw", "_raw_pedantic", "_make_stats"):
             if not hasattr(fixture_class, name):
                 msg = f"this pytest-benchmark has no BenchmarkFixture.{name}; needed one with the loops of version 5.3"
@@ -115,6 +117,7 @@ class Worker:
             mark.pytest_collection_modifyitems(items=asked, config=config)
         config.option.markexpr = markers
         names = [item.nodeid for item in asked]
+        self.tests = {os.path.realpath(item.path) for item in all_items}
         self.channel.send(
             "collected",
             names=[name for name in names if name in left],
@@ -133,8 +136,11 @@ class Worker:
             self.outcome = {"outcome": "skipped", "text": _last(report)}
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """Tell how a benchmark ended, its teardown included."""
-        self.channel.send("done", name=nodeid, **{"outcome": "passed", "text": "", **self.outcome})
+        """Tell how a benchmark ended, its teardown included, and whether it was the tree's code that it ran."""
+        foreign = self.origin.problem()
+        wrong = {"outcome": "failed", "text": foreign} if foreign else {}
+        told = {"outcome": "passed", "text": "", **self.outcome, **wrong}
+        self.channel.send("done", name=nodeid, foreign=bool(foreign), own=self.origin.runs_own(self.tests), **told)
         self.outcome = {}
 
     def measured(self, fixture: Any, call: Any) -> Any:
@@ -171,11 +177,12 @@ def _steady() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _gear() -> Any:
-    """The module that takes the times: by path, as this one."""
-    spec = importlib.util.spec_from_file_location("_rectest_measured_call", Path(__file__).with_name("call.py"))
+def _beside(name: str) -> Any:
+    """A module of this folder: by path, as this one."""
+    place = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"_rectest_measured_{name}", place)
     if spec is None or spec.loader is None:
-        msg = "call.py is missing beside worker.py"
+        msg = f"{place.name} is missing beside worker.py"
         raise pytest.UsageError(msg)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
