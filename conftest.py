@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 
 import pytest
 
-from rectest.plugin.fixtures import shared_folder
+# Tests start some two hundred interpreters, and each would compile rectest anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+gc.set_threshold(100_000, 20, 100)  # half a million objects are collected as tests, and none of them is garbage
+
+from rectest.plugin.fixtures import shared_folder  # noqa: E402
 
 # One thread for torch in each test process, before anything imports it: workers and training children share the cores,
 # and two processes with a thread for each core run at a third of the speed.
@@ -42,6 +49,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was collected out of later collections of garbage: half a million objects that live to the end.
+
+    A pytest that runs within a test ends with full collections, each of which would look at all of them.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 _MANY = 500

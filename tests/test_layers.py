@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,7 @@ LAZY_ONLY = {"scipy", "tensorboard", "matplotlib", "jinja2", "polars", "pyarrow"
 HEAVY_FOR_PLUGIN = {"numpy", "torch", "filelock"}
 
 
+@cache
 def imports_of(path: Path) -> list[tuple[str, bool, int]]:
     """Imported module, whether at import time, and line; imports for type checkers only are left out."""
     found: list[tuple[str, bool, int]] = []

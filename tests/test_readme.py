@@ -48,7 +48,7 @@ def test_the_example_works_as_written(pytester, monkeypatch):
     for name in ("my_training.py", "test_my_training.py"):
         (pytester.path / name).write_text(file_in_readme(name))
 
-    first = pytester.runpytest_subprocess("-m", "gate", "--rectest-update=new", "--rectest-seeds=8")
+    first = pytester.runpytest_subprocess("-m", "gate", "--rectest-update=new", "--rectest-seeds=5")
     (pytester.path / "my_training.py").write_text(file_in_readme("my_training.py").replace("lr=0.03", "lr=0.003"))
     second = pytester.runpytest_subprocess("-m", "gate", "-k", "quality")
 
@@ -111,9 +111,10 @@ def test_every_command_exists():
 def test_every_check_family_is_described(name):
     helpers = {"result", "tolerance", "norms", "tablescan", "table_signal", "gradients", "trend"}
     helpers |= {"cause", "decomposition", "hypotheses", "replicas", "rows", "scene", "shares", "weights"}  # of parity
-    helpers |= {"alignment", "columns", "cooccurrence", "duplicates", "fingerprints", "row_sample", "rowset"}  # of tables
-    helpers |= {"rowsource", "spectrum", "table_items", "neighbours"}
-    helpers |= {"mapping_entries", "mapping_events", "mapping_format", "mapping_ids", "mapping_indices"}
+    helpers |= {"alignment", "columns", "cooccurrence", "duplicates", "fingerprints", "row_sample"}  # of tables
+    helpers |= {"rowset", "rowsource", "spectrum", "table_items", "neighbours"}
+    helpers |= {"mapping_entries", "mapping_events", "mapping_format", "mapping_hashes", "mapping_ids"}
+    helpers |= {"mapping_indices", "mapping_numbers"}
     helpers |= {"event_log", "held_out_features", "single_record"}  # of logs and records
     called = {"candidate_sets": "`candidates`", "joint_chance": "`chance/joint`", "metric_repair": "repair"}
 

@@ -70,13 +70,13 @@ def test_a_drop_fixed_beforehand_is_missed_about_as_rarely_as_declared():
 def test_a_bad_seed_and_heavy_tails_need_the_witness_and_a_second_run():
     """Planted faults: no witness rule; an alarm after the first run."""
     for kind, seed in (("t5", 4), ("bad seeds", 5)):
-        stored, new = runs_of(kind, 20_000, seed=seed)
+        stored, new = runs_of(kind, 10_000, seed=seed)
         honest, bare, hasty = (
             (stop(stored, new, SIX, fault)[0] == "FAIL").sum()
             for fault in (NONE, Faults(witness=False), Faults(first_alarm=1))
         )
 
-        assert honest <= most(2e-3, 20_000) < min(bare, hasty)
+        assert honest <= most(2e-3, len(new)) < min(bare, hasty)
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
 from rectest.claims.catalogue import BOOKS, chosen
@@ -13,6 +15,12 @@ CLAIMS = [claim for book in BOOKS for claim in book.claims]
 ARITHMETIC = [claim for claim in CLAIMS if not claim.needs_training]
 
 
+@cache
+def judged(claim: Claim) -> Measured:
+    """What the claim comes to as it is stated, measured once for all tests."""
+    return claim.judge(Runs())
+
+
 def missing_data(measured: Measured) -> bool:
     return measured.figure.startswith("not measured:") and "ml-100k" in measured.figure
 
@@ -20,7 +28,7 @@ def missing_data(measured: Measured) -> bool:
 @pytest.mark.parametrize("claim", ARITHMETIC, ids=lambda claim: claim.number)
 def test_a_counter_input_changes_the_verdict(claim):
     """A measurement that can come out one way only measures nothing."""
-    measured = claim.judge(Runs())
+    measured = judged(claim)
     if missing_data(measured):
         pytest.skip("MovieLens-100K is not in the cache; get it with: rectest data ml-100k")
 
@@ -83,7 +91,7 @@ class TestKnownFigures:
     )
     def test_figures(self, number, texts):
         (claim,) = chosen([number])
-        figure = claim.judge(Runs()).figure
+        figure = judged(claim).figure
 
         assert [text for text in texts if text not in figure] == []
 
