@@ -30,7 +30,7 @@ def test_it_opens_with_exactly_two_lines():
     first, second = setup_lines()
 
     assert "pytest -m gate" in first
-    assert second.endswith(".venv/bin/pytest")
+    assert second.endswith(".venv/bin/pytest -n 2")
     assert README.index(second) < README.index("## ")
 
 

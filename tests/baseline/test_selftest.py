@@ -104,6 +104,7 @@ class TestBrokenGates:
     def test_a_gate_that_never_alarms(self, baseline):
         assert {"detection"} == red(self_test(baseline, num_resamples=40, judge=never))
 
+    @pytest.mark.slow
     def test_welch_limits(self, baseline):
         """Two runs, each feature by Welch's test at its share of the same rate."""
         assert "false_alarms" in red(self_test(baseline, num_resamples=150, features=(), judge=welch))

@@ -50,7 +50,7 @@ def files(store: BaselineStore) -> list[str]:
     return sorted(path.name for path in (store.root / "cpu").iterdir())
 
 
-@pytest.mark.parametrize("num_kills", [60, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("num_kills", [30, pytest.param(200, marks=pytest.mark.slow)])
 def test_killed_writers_leave_a_whole_recording(tmp_path, num_kills):
     store, rng = BaselineStore(tmp_path), random.Random(5)
     store.save(WHOLE[0.2][0], sidecar=WHOLE[0.2][1])

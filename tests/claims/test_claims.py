@@ -25,7 +25,15 @@ def missing_data(measured: Measured) -> bool:
     return measured.figure.startswith("not measured:") and "ml-100k" in measured.figure
 
 
-@pytest.mark.parametrize("claim", ARITHMETIC, ids=lambda claim: claim.number)
+LONG = ("001.16", "001.17", "001.24", "004.1")
+"""Claims whose arithmetic takes seconds."""
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [pytest.param(claim, marks=[pytest.mark.slow] if claim.number in LONG else []) for claim in ARITHMETIC],
+    ids=lambda claim: claim.number,
+)
 def test_a_counter_input_changes_the_verdict(claim):
     """A measurement that can come out one way only measures nothing."""
     measured = judged(claim)

@@ -98,7 +98,7 @@ def test_its_commands_have_help(name):
     assert "Usage" in got.output
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_an_interrupt_leaves_nothing_behind(project, number, tmp_path):
     text = "import time\ndef test_long(benchmark):\n    open('began', 'w').close()\n    benchmark(time.sleep, 60)\n"
     write(project, {"tests/test_bench.py": text})

@@ -42,6 +42,7 @@ def check(planted: Planted, folder: Path) -> None:
     assert [] == unlike(planted, watched, project), watched.text
 
 
+@pytest.mark.slow
 def test_clean_loop_is_identical(tmp_path):
     project = tmp_path / "project"
     write_project(project, "plain_loop")

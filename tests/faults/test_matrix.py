@@ -113,7 +113,7 @@ def test_a_fault_turns_its_check_red_within_a_few_steps(system, name):
         ("adaptive_sasrec", "clean"),
         ("adaptive_sasrec", "clean_smart_negatives"),
         ("comirec", "clean"),
-        ("gear", "clean"),
+        pytest.param("gear", "clean", marks=pytest.mark.slow),
         pytest.param("gram_c", "clean", marks=pytest.mark.slow),
         pytest.param("ur4rec", "clean", marks=pytest.mark.slow),
     ],

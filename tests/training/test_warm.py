@@ -124,6 +124,7 @@ def gone(pids):
     return not any(map(alive, pids))
 
 
+@pytest.mark.slow  # the gate trains each system in both, too
 def test_a_fork_gives_the_bits_of_a_fresh_interpreter():
     """Two at once, before the server has learned that optimizers need the compiler, and one after."""
     spec = RunSpec(system="fixtures.toy:ToySystem")
