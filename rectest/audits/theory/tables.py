@@ -60,6 +60,7 @@ _ROWS: Mapping[str, Theory] = {
         "that scales with frequency; 24 healthy factorisations reached a factor of 4.8.",
         red="Rare items are never recommended, or only they are. Causes: weight decay on rows that no batch touches "
         "(dense AdamW on a large table), frequency-scaled learning rates, rows that were never initialised.",
+        exempt="A factorisation of raw counts has long rows for popular items; in an audit it is a warning.",
     ),
     "embeddings/zero_rows": Theory(
         claim="No row but the padding is all zero.",
@@ -77,7 +78,8 @@ _ROWS: Mapping[str, Theory] = {
         "fingerprints wherever they lie, so none is missed.",
         red="Several items share one vector and always rank together. Causes: ids mapped twice, a default vector for "
         "unknown items, a broadcast copy, identical features in a content encoder.",
-        exempt="Rows so short that chance makes equal ones are not judged; the figure says so.",
+        exempt="Rows so short that chance makes equal ones are not judged; the figure says so. In an audit it is a "
+        "warning: items with exactly the same users have equal rows in a factorisation.",
     ),
     "embeddings/collapse": Theory(
         claim="Rows do not all point one way.",
