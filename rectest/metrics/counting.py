@@ -5,7 +5,7 @@ What the counts mean is `ranks.py`; who competes with whom is `targets.py`. Whic
 on its width, and changes no count.
 
 Everything happens in pieces that stay in a core's cache, so that only the first look at a piece waits for memory:
-one sum of the scores, in which a NaN or infinity shows, then two comparisons, then the sums of their 0/1 bytes.
+one sum of the scores, in which a NaN or infinity shows, then two comparisons, then the sums of their 0/1 results.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["RowCounter", "Scores", "refuse_nonfinite", "row_chunks"]
 Scores = npt.NDArray[np.floating[Any]]
 
 PIECE_BYTES = 7 << 18
-"""Scores are looked at in pieces of about this size."""
+"""Scores are looked at in pieces of about this size, what they are compared with included."""
 
 _BYTE_SUM = 255
 """As many 0/1 bytes add up within one byte."""
@@ -34,11 +34,9 @@ _BYTE_SUM = 255
 _LANES = 8 * _BYTE_SUM
 """As many 0/1 bytes can be added as words of 8 bytes before one of the 8 lanes overflows."""
 
-_HALF_BYTE = 15
-"""As many 0/1 bytes add up within half a byte."""
+_WORD_BITS = 64
+_ALL_BITS = np.uint64(2**64 - 1)
 
-_LOW_HALVES = np.uint64(0x0F0F0F0F0F0F0F0F)
-_ADD_BYTES = np.uint64(0x0101010101010101)
 _EVEN_BYTES = np.uint64(0x00FF00FF00FF00FF)
 _ADD_PAIRS = np.uint64(0x0001000100010001)
 
@@ -48,8 +46,8 @@ class RowCounter:
 
     def __init__(self, width: int, dtype: np.dtype[Any], *, first_column: int) -> None:
         self._first_column = first_column
-        self._num_rows = max(1, PIECE_BYTES // (width * dtype.itemsize))
         kind = _NarrowRows if width <= _BYTE_SUM else _WideRows
+        self._num_rows = max(1, PIECE_BYTES // (kind.COPIES * width * dtype.itemsize))
         self._rows = kind(self._num_rows, width, dtype, first_column=first_column)
         self._look_at_each = False
 
@@ -104,6 +102,8 @@ class _WideRows:
     of memory, where `sum` on booleans converts each of them to an int64 first.
     """
 
+    COPIES = 1
+
     def __init__(self, num_rows: int, width: int, dtype: np.dtype[Any], *, first_column: int) -> None:
         self._first_column = first_column
         self._wider = np.promote_types(dtype, np.float32)
@@ -149,65 +149,70 @@ class _WideRows:
 class _NarrowRows:
     """Rows of few candidates, compared as one long row with every target repeated for each of its candidates.
 
-    To begin a row costs NumPy as much as to compare a hundred scores, so that it pays to have only one. Both
-    comparisons share the words that are added, one in the low and one in the high half of every byte.
+    To begin a row costs NumPy as much as to compare a hundred scores, so that it pays to have only one. The results
+    are packed into bits, and the bits of a row are those before its end without those before its start.
     """
+
+    COPIES = 2
 
     def __init__(self, num_rows: int, width: int, dtype: np.dtype[Any], *, first_column: int) -> None:
         self._first_column = first_column
         self._num_rows, self._width = num_rows, width
-        self._mine = np.empty((num_rows, width), dtype=dtype)
-        self._flags = np.zeros((2, -(-num_rows * width // 8) * 8), dtype=np.uint8)
-        self._starts = np.arange(0, num_rows * width, width)
-        num_groups = -(-width // (8 * _HALF_BYTE))
-        num_words = -(-width // (8 * num_groups))
-        self._aligned = np.zeros((num_rows, num_groups * num_words * 8), dtype=np.uint8)
-        self._words = self._aligned.view(np.uint64).reshape(num_rows, num_groups, num_words)
+        self._repeated = np.empty((num_rows, width), dtype=dtype)
+        self._flags = np.zeros(self._num_words(num_rows) * _WORD_BITS, dtype=bool)
+        bounds = np.arange(0, (num_rows + 1) * width, width)
+        self._starts, self._word = bounds[:-1], bounds // _WORD_BITS
+        self._not_before = _ALL_BITS << (bounds % _WORD_BITS).astype(np.uint64)
+
+    def _num_words(self, num_rows: int) -> int:
+        """Words that hold the bits of so many rows, and the one bit after them."""
+        return num_rows * self._width // _WORD_BITS + 1
 
     def begin(self, scores: Scores, block: TargetBlock, out: Ints) -> None:
         """Take a block, whose counts go to `out`."""
         self._scores, self._block, self._out = scores, block, out
+        self._one_a_row = bool((np.diff(block.row) == 1).all())
 
     def cuts(self, row: Ints) -> Ints:
         """Where targets must be parted: no more of them than the buffers hold."""
         return np.arange(0, len(row), self._num_rows)
 
     def total(self, rows: slice) -> float:
-        """The sum of a piece, with the padding's scores unless one of those is not finite."""
-        piece = self._scores[rows]
-        total = float(np.einsum("i->", piece.reshape(-1)))
-        return total if math.isfinite(total) else float(np.einsum("ij->", piece[:, self._first_column :]))
+        """The sum of squares of a piece, with the padding's scores unless one of those is not finite."""
+        flat = self._scores[rows].reshape(-1)
+        total = float(np.dot(flat, flat))
+        return total if math.isfinite(total) else float(np.einsum("ij->", self._scores[rows, self._first_column :]))
 
     def num_bad(self, rows: slice) -> int:
         piece = self._scores[rows, self._first_column :]
         return piece.size - int(np.count_nonzero(np.isfinite(piece)))
 
     def count(self, these: slice, first_row: int) -> None:
-        row, out = self._block.row[these], self._out[:, these]
-        consecutive = len(row) == row[-1] - first_row + 1 and bool((row[1:] > row[:-1]).all())
-        against = self._scores[first_row : first_row + len(row)] if consecutive else self._scores[row]
-        flat = against.reshape(-1)
-        mine = flat[self._starts[: len(row)] + self._block.column[these]]
-        np.copyto(self._mine[: len(row)], mine[:, None])
-        repeated = self._mine.reshape(-1)[: flat.size]
-        above, at_least = self._flags[:, : flat.size].view(bool)
-        np.greater(flat, repeated, out=above)
-        np.greater_equal(flat, repeated, out=at_least)
-        self._add_halves(len(row), out)
-        for column in range(self._first_column):
-            out[0] -= against[:, column] > mine
-            out[1] -= against[:, column] >= mine
+        column, (above, at_least) = self._block.column[these], self._out[:, these]
+        num = len(column)
+        against = self._scores[first_row : first_row + num] if self._one_a_row else self._scores[self._block.row[these]]
+        flat, repeated, flags = against.reshape(-1), self._repeated[:num], self._flags[: num * self._width]
+        # The scores are in the cache by now; gathered for a whole block they would be waited for one by one.
+        mine = flat.take(self._starts[:num] + column)
+        repeated[...] = mine[:, None]
+        np.greater(flat, repeated.reshape(-1), out=flags)
+        above[...] = self._flags_of_each(num)
+        np.equal(flat, repeated.reshape(-1), out=flags)
+        np.add(above, self._flags_of_each(num), out=at_least)
+        for padding in range(self._first_column):
+            above -= against[:, padding] > mine
+            at_least -= against[:, padding] >= mine
 
-    def _add_halves(self, num_rows: int, out: Ints) -> None:
-        size = num_rows * self._width
-        above, at_least = self._flags[:, : -(-size // 8) * 8].view(np.uint64)
-        np.left_shift(at_least, np.uint64(4), out=at_least)
-        np.bitwise_or(above, at_least, out=above)
-        flags = self._flags[0, :size].reshape(num_rows, self._width)
-        np.copyto(self._aligned[:num_rows, : self._width], flags)
-        lanes = np.einsum("ijk->ij", self._words[:num_rows])
-        for sums, half in zip(out, (lanes, lanes >> np.uint64(4)), strict=True):
-            np.sum(((half & _LOW_HALVES) * _ADD_BYTES) >> np.uint64(56), axis=1, dtype=np.int64, out=sums)
+    def _flags_of_each(self, num_rows: int) -> npt.NDArray[np.uint8]:
+        """uint8[num_rows]: how many flags of each row are set.
+
+        A row has no more flags than a byte can count, so that sums of bytes may overflow: their differences are right.
+        """
+        words = np.packbits(self._flags[: self._num_words(num_rows) * _WORD_BITS], bitorder="little").view("<u8")
+        word = self._word[: num_rows + 1]
+        before = np.add.accumulate(np.bitwise_count(words), dtype=np.uint8).take(word)
+        before -= np.bitwise_count(words.take(word) & self._not_before[: num_rows + 1])
+        return before[1:] - before[:-1]
 
     def end(self) -> None:
         """Nothing is left to do: every part was written when it was counted."""

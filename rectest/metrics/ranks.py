@@ -177,37 +177,42 @@ def as_targets(
 def ranks_from_counts(targets: Targets, counts: Ints, *, num_columns: int) -> Ranks:
     """Ranks from int64[2, T]: how many candidates of its row score above, and at least as much as, each target.
 
-    The counts are used up: they become a column of the ranks.
+    The counts are used up: they become columns of the ranks.
     """
     above, at_least = counts
-    tied = at_least - above
-    if len(tied) and tied.min() < 1:
-        msg = f"row {targets.row[int(tied.argmin())]}: a target was not counted among its own candidates"
+    if not (at_least > above).all():
+        msg = f"row {targets.row[int((at_least <= above).argmax())]}: a target was not counted among its own candidates"
         raise MetricError(msg)
-    place, num_tied_relevant = _places_within_ties(targets.row, above)
     # Written into arrays that are there already: to get memory for new ones costs more than what is done in it.
-    expected = np.add(tied, 1, dtype=np.float64)
-    expected *= place
-    expected /= num_tied_relevant + 1
-    expected += above
-    at_least += place - num_tied_relevant
+    if _one_a_row(targets.row):
+        expected = np.add(above, at_least, dtype=np.float64)
+        expected += 1
+        expected /= 2
+        above += 1
+    else:
+        place, num_tied_relevant = _places_within_ties(targets.row, above)
+        expected = (at_least - above + 1) * place / (num_tied_relevant + 1) + above
+        above += place
+        at_least += place - num_tied_relevant
     return Ranks(
         user=targets.row,
         expected=expected,
-        optimistic=np.add(above, place, out=tied),
+        optimistic=above,
         pessimistic=at_least,
         num_candidates=targets.num_candidates(num_columns),
         num_users=targets.num_rows,
     )
 
 
-def _places_within_ties(row: Ints, above: Ints) -> tuple[Ints | int, Ints | int]:
+def _one_a_row(row: Ints) -> bool:
+    return bool((row[1:] > row[:-1]).all())
+
+
+def _places_within_ties(row: Ints, above: Ints) -> tuple[Ints, Ints]:
     """The place (from 1) of each target among the relevant items it ties with, and how many those are.
 
     Within a row the same count above means the same score, so ties are found without looking at scores again.
     """
-    if (row[1:] > row[:-1]).all():
-        return 1, 1
     order = np.lexsort((above, row))
     starts = np.flatnonzero(np.diff(row[order], prepend=-1) | np.diff(above[order], prepend=-1))
     sizes = np.diff(starts, append=len(order))

@@ -65,7 +65,7 @@ def test_no_width_overflows_what_is_added(value: float, first_column: int) -> No
 
 
 @pytest.mark.parametrize(
-    ("limit", "larger", "width"), [("_HALF_BYTE", 16, 128), ("_LANES", 8 * 256, 2048)], ids=["narrow", "wide"]
+    ("limit", "larger", "width"), [("_BYTE_SUM", 256, 256), ("_LANES", 8 * 256, 2048)], ids=["narrow", "wide"]
 )
 def test_one_more_byte_in_a_sum_would_overflow(
     monkeypatch: pytest.MonkeyPatch, limit: str, larger: int, width: int
