@@ -1,25 +1,24 @@
 """Metric tables that cannot be: cells against each other, against the stored ranks, and how much rests on ties.
 
 The inequalities are in `rectest.metrics.coherence`; here they become verdicts, for the tables of a record at every
-evaluation and for a bare table out of a report. A shifted column, the commonest cause, is found and named.
+evaluation and for a bare table out of a report. What would mend a bare table is found by `metric_repair`, and told
+here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import groupby
 
 from rectest.checks.chance import ranks_of
 from rectest.checks.metric_repair import Repair, Rules, repairs, repairs_of_all
 from rectest.checks.result import CheckResult, count_of, judged, not_measured, percent, sample
 from rectest.errors import MetricError, RecordError, RectestError
 from rectest.metrics.coherence import Violation, coherence_violations
-from rectest.metrics.measure import Measure
 from rectest.metrics.ranking import evaluate, tie_share
 from rectest.metrics.ranks import Ranks
 from rectest.record import RunRecord
 
-__all__ = ["check_table", "check_tables", "coherence", "shifted_column"]
+__all__ = ["check_table", "check_tables", "coherence"]
 
 RECOMPUTED = 1e-9
 """Relative slack between a recorded mean and the one recomputed from ranks: both are float64 means of the same terms
@@ -46,6 +45,8 @@ def check_table(
 ) -> list[CheckResult]:
     """Whether any ranking at all could have given this table of measures, e.g. ``{"recall@10": 0.8915, ...}``.
 
+    What would make an impossible table possible is in its detail; a possible one is not searched.
+
     Args:
         single_relevant: every averaged user has exactly one relevant item; most rules need it.
         num_users: how many users were averaged, where known.
@@ -57,16 +58,14 @@ def check_table(
     """
     if not table:
         return [not_measured("coherence/table", name, "the table is empty")]
-    violations = coherence_violations(
-        table, single_relevant=single_relevant, num_users=num_users, decimals=decimals, ties=ties
-    )
-    shift = shifted_column(table, single_relevant=single_relevant, decimals=decimals) if violations else ""
-    return [_table_result(name, len(table), violations, shift=shift)]
+    digits = dict.fromkeys(table, decimals) if isinstance(decimals, int) else decimals
+    rules = Rules(single_relevant=single_relevant, num_users=num_users, decimals=digits, ties=ties)
+    result, _ = check_tables({name: table}, {name: rules}, name=name)
+    return [result]
 
 
-def _table_result(name: str, num_cells: int, violations: list[Violation], *, shift: str = "") -> CheckResult:
+def _table_result(name: str, num_cells: int, violations: list[Violation]) -> CheckResult:
     worst = max(violations, key=lambda violation: violation.excess, default=None)
-    why = "no ranking whatever gives these numbers, so the table is wrong, not the model"
     return judged(
         "coherence/table",
         name,
@@ -76,7 +75,7 @@ def _table_result(name: str, num_cells: int, violations: list[Violation], *, shi
         limit="0",
         worst=str(worst) if worst else "",
         outside=sample(sorted({violation.rule for violation in violations})),
-        detail=(f"{why}; {shift}" if shift else why) if violations else "",
+        detail="no ranking whatever gives these numbers, so the table is wrong, not the model" if violations else "",
         advice="check which cut-off each column was computed at, and that the lists are as long as the largest one",
     )
 
@@ -139,31 +138,6 @@ def _repair_text(mended: list[Repair], where: str) -> str:
     named = "; ".join(f"({i}) {repair.text}" for i, repair in enumerate(mended[:NAMED], start=1))
     more = f"; and {len(mended) - NAMED} more" if len(mended) > NAMED else ""
     return f"{where}ambiguous, {len(mended)} repairs make it possible, smallest first: {named}{more}"
-
-
-def shifted_column(
-    table: Mapping[str, float], *, single_relevant: bool, decimals: int | Mapping[str, int] | None = None
-) -> str:
-    """The one shift of one column that makes an impossible table possible, in words; empty when there is none.
-
-    >>> recall = {"recall@5": 0.7803, "recall@10": 0.8915, "recall@20": 0.9618, "recall@50": 0.9618}
-    >>> ndcg = {"ndcg@5": 0.7063, "ndcg@10": 0.7244, "ndcg@20": 0.7384, "ndcg@50": 0.7524}
-    >>> shifted_column(recall | ndcg, single_relevant=True, decimals=4)
-    'it becomes possible when recall@10 = 0.8915 is moved to recall@20 and the cells after it likewise'
-    """
-    measures = sorted(Measure.parse(name) for name in table if "@" in name)
-    candidates = []
-    for family, group in groupby(measures, key=lambda measure: measure.name):
-        names = [str(measure) for measure in group]
-        for i in range(len(names) - 1) if len(names) > 2 else ():
-            moved = {k: v for k, v in table.items() if k not in names[i:]}
-            moved |= {new: table[old] for old, new in zip(names[i:], names[i + 1 :], strict=False)}
-            if not coherence_violations(moved, single_relevant=single_relevant, decimals=decimals):
-                candidates.append((family, names[i], names[i + 1]))
-    if not candidates:
-        return ""
-    _, old, new = candidates[-1]
-    return f"it becomes possible when {old} = {table[old]:g} is moved to {new} and the cells after it likewise"
 
 
 def coherence(record: RunRecord) -> list[CheckResult]:

@@ -1,7 +1,8 @@
 """Every check that needs one record and nothing else: the list, and when each of them has something to look at.
 
-The gate asks these checks one test at a time; ``rectest audit record`` asks them all of a file. Checks that need a
-second run (reproducible bits, seeds, resuming, leaks, schedules) are named here, so that nobody believes them done.
+The gate asks these checks one test at a time; ``rectest audit record`` asks a file only what it has arrays and facts
+for, and the fault matrix asks them all of each training. Checks that need a second run (reproducible bits, seeds,
+resuming, leaks, schedules) are named here, so that nobody believes them done.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class Single:
     """Path of a fact without which it has nothing to look at, with slashes."""
     absent: str = ""
     """What it means when that is not there."""
+    by_system: bool = False
+    """Whether some systems rightly lack it; everything else is in every record that a training wrote."""
 
     @property
     def name(self) -> str:
@@ -68,7 +71,7 @@ SINGLE: tuple[Single, ...] = (
     Single(judge=popularity_floor, fact="floors", absent="the record has no floors"),
     Single(judge=purity, fact="evaluation", absent="the record does not say what its evaluations did"),
     Single(judge=learning, fact="parameters", absent="the record does not say how far its parameters moved"),
-    Single(judge=fusion, fact="probes/components", absent="the score is one part"),
+    Single(judge=fusion, fact="probes/components", absent="the score is one part", by_system=True),
     Single(judge=invariance, fact="probes", absent="scores were not probed"),
     Single(judge=configuration, fact="settings_read", absent="nobody watched which settings were read"),
     Single(judge=early_stop, fact="early_stopping/measure", absent="no metric was monitored"),

@@ -13,25 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import rectest.faults
-from rectest.checks.accounting import early_stop
-from rectest.checks.chance import above_chance, popularity_floor
-from rectest.checks.coherence import coherence
-from rectest.checks.configuration import configuration
-from rectest.checks.effect import effects
-from rectest.checks.embeddings import embeddings
-from rectest.checks.evaluation import batch_means, best_checkpoint
 from rectest.checks.fluctuation import phases, seed_spread
-from rectest.checks.fusion import fusion
-from rectest.checks.invariance import invariance
 from rectest.checks.leak import held_out_blind
-from rectest.checks.learning import learning
-from rectest.checks.mapping import mapping
-from rectest.checks.purity import purity, schedule_independent
-from rectest.checks.ranges import ranges
+from rectest.checks.purity import schedule_independent
 from rectest.checks.reproducible import different_seeds_differ, reproducible
 from rectest.checks.result import CheckResult, Verdict
 from rectest.checks.resume import resumed
-from rectest.checks.table_signal import signal
+from rectest.checks.single_record import SINGLE
 from rectest.errors import RectestError
 from rectest.faults.controls import HARMLESS, Control
 from rectest.faults.fault import Fault
@@ -257,11 +245,9 @@ def _comparable(results: Sequence[CheckResult], record: RunRecord) -> list[Check
 
 
 def of_one(record: RunRecord) -> list[CheckResult]:
-    """Every check that looks at one run."""
-    checks = (purity, effects, embeddings, mapping, ranges, coherence, above_chance, popularity_floor)
-    more = (signal, learning, invariance, configuration, early_stop, best_checkpoint, batch_means)
-    parts = (fusion,) if "components" in record.facts["probes"] else ()
-    return [result for check in (*checks, *more, *parts) for result in check(record)]
+    """Every check that looks at one run. Whatever the run lacks is red, unless systems may do without it."""
+    asked = [single for single in SINGLE if not (single.by_system and single.missing(record))]
+    return [result for single in asked for result in single.judge(record)]
 
 
 def _of_seeds(records: Sequence[RunRecord]) -> list[CheckResult]:

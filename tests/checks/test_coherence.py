@@ -1,4 +1,4 @@
-"""Impossible tables are red and shifted columns are named; every table of a real ranking is green."""
+"""Impossible tables are red and what mends them is named; every table of a real ranking is green."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures.records import MEASURES, edit_array, edit_facts, find, make_ranks, make_record, red_checks
-from rectest.checks.coherence import check_table, check_tables, coherence, shifted_column
+from rectest.checks.coherence import check_table, check_tables, coherence
 from rectest.checks.metric_repair import Rules
 from rectest.checks.result import Verdict
 from rectest.errors import UnknownNameError
@@ -27,7 +27,8 @@ def test_the_table_of_report_004_is_impossible_and_its_shift_is_named() -> None:
 
     assert result.verdict is Verdict.FAIL
     assert "ndcg_from_hits" in result.outside
-    assert "recall@10 = 0.8915 is moved to recall@20" in result.detail
+    assert "one repair makes it possible: recall slipped by one cut-off from recall@10 on" in result.detail
+    assert "0.8915 belongs to recall@20" in result.detail
 
 
 def test_the_corrected_table_is_possible() -> None:
@@ -68,8 +69,29 @@ def test_a_shifted_column_is_refused(seed: int, skill: float) -> None:
     assert {"coherence/table"} == red_checks(check_table(shifted, single_relevant=True))
 
 
-def test_an_impossible_table_without_a_shift_names_none() -> None:
-    assert "" == shifted_column({"recall@5": 0.9, "recall@10": 0.2, "recall@20": 0.1}, single_relevant=True)
+def test_an_impossible_table_that_no_single_slip_explains_names_none() -> None:
+    table = {"hit@1": 0.9, "hit@5": 0.7, "hit@10": 0.5, "hit@20": 0.3, "mrr": 1.4, "ndcg@5": -0.2}
+    (result,) = check_table(table, single_relevant=True)
+
+    assert result.red
+    assert "no single slip" in result.detail
+
+
+def test_a_repair_of_a_bare_table_must_give_whole_users() -> None:
+    table = {"hit@5": 0.6, "hit@10": 0.4}
+    (known,) = check_table(table, single_relevant=True, num_users=5)
+    (rounded,) = check_table(table | {"hit@10": 0.43}, single_relevant=True, num_users=5, decimals=2)
+
+    assert "hit@5 = 0.6 and hit@10 = 0.4 are swapped" in known.detail
+    assert "swapped" not in rounded.detail
+
+
+@pytest.mark.parametrize("decimals", [4, dict.fromkeys(RECALL | NDCG, 4)])
+def test_a_bare_table_is_a_file_of_one_row(decimals: int | dict[str, int]) -> None:
+    rules = Rules(single_relevant=True, decimals=dict.fromkeys(RECALL | NDCG, 4))
+    expected, _ = check_tables({"t": RECALL | NDCG}, {"t": rules}, name="t")
+
+    assert [expected] == check_table(RECALL | NDCG, single_relevant=True, decimals=decimals, name="t")
 
 
 def test_rows_of_a_file_are_judged_together_and_the_worst_is_named() -> None:

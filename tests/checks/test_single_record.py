@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import replace
+from inspect import Parameter, signature
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,21 @@ def asked_by_the_gate():
     tree = ast.parse(GATE.read_text())
     attributes = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
     return {node.attr for node in attributes if isinstance(node.value, ast.Name) and node.value.id == "checks"}
+
+
+def takes_one_record(check):
+    """Whether a record is all that a check needs."""
+    needed = [each for each in signature(check).parameters.values() if each.default is Parameter.empty]
+    return [each.annotation for each in needed] == ["RunRecord"]
+
+
+def test_no_check_of_one_record_is_left_out():
+    """Whatever `rectest.checks` offers that needs one record and nothing else is in the list, and nothing twice."""
+    expected = {name for name in checks.__all__ if takes_one_record(getattr(checks, name))}
+    names = [single.name for single in SINGLE]
+
+    assert expected == set(names)
+    assert len(expected) == len(names)
 
 
 def test_the_list_is_that_of_the_gate():

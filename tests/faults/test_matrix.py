@@ -17,12 +17,24 @@ from hypothesis import strategies as st
 
 from fixtures.gear import SMALL as GEAR_SMALL
 from fixtures.gram_c import SMALL as GRAM_C_SMALL
+from fixtures.records import edit_facts
 from fixtures.ur4rec import SMALL as UR4REC_SMALL
+from fixtures.whole_records import watched_record
 from rectest.checks.result import CheckResult, Verdict
 from rectest.errors import ChildFailed
 from rectest.faults.controls import HARMLESS, Control
 from rectest.faults.fault import Fault
-from rectest.faults.matrix import FAMILIES, Row, all_faults, controls, judge_case, matrix_rows, trial_of, unproven
+from rectest.faults.matrix import (
+    FAMILIES,
+    Row,
+    all_faults,
+    controls,
+    judge_case,
+    matrix_rows,
+    of_one,
+    trial_of,
+    unproven,
+)
 from rectest.systems.registry import SYSTEMS
 from rectest.training.program import run_spec
 
@@ -175,6 +187,18 @@ def test_a_failed_training_is_a_red_row():
     assert row.caught_by == ["training"]
     assert row.holes == []
     assert "not finite" in row.results[0].figure
+
+
+def test_a_run_is_asked_everything_but_what_its_system_may_lack():
+    """A fact that is missing is red; only a score of one part is not asked for its parts."""
+    record = edit_facts(watched_record(), "parameters", value={})
+    alone = edit_facts(record, "probes", "components", value={})
+    verdicts = {result.check: result.verdict for result in of_one(record)}
+    told = {check.partition("/")[0] for check in verdicts}
+
+    assert Verdict.NOT_MEASURED in {verdict for check, verdict in verdicts.items() if check.startswith("learning/")}
+    assert {check.partition("/")[0] for check in (result.check for result in of_one(alone))} == told - {"fusion"}
+    assert {"checkpoint", "accounting", "fusion"} <= told
 
 
 def test_only_the_defaults_are_held_against_what_is_stored():
