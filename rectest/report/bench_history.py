@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rectest.baseline.trend import sparkline
 from rectest.record import atomic_write
-from rectest.report.figures import _BAD, _MUTED, _NEW, _STORED, _axes, _svg, percent_text
+from rectest.report.figures import percent_text
+from rectest.report.svg import BAD, MUTED, NEW, STORED, axes_of, svg_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,17 +84,17 @@ def series_figure(series: Sequence[Series], changes: Changes, *, ident: str, hei
     unit, factor = _unit(max(max(each.values) for each in series), series[0].measure)
 
     def draw(figure: Figure) -> None:
-        axes = _axes(figure, height, top=32, bottom=34)
+        axes = axes_of(figure, height, top=32, bottom=34)
         for number, each in enumerate(series):
             newest = number == len(series) - 1
             x, y = [place[date] for date in each.dates], [factor * value for value in each.values]
-            style: dict[str, Any] = {"color": _NEW if newest else _STORED, "linewidth": 1.3 if newest else 0.8}
+            style: dict[str, Any] = {"color": NEW if newest else STORED, "linewidth": 1.3 if newest else 0.8}
             mark = _MARKS[(len(series) - 1 - number) % len(_MARKS)]
             axes.plot(x, y, marker=mark, markersize=3 if len(dates) <= 60 else 1.6, **style)
             for row, change in enumerate(changes.get(each.key, ())):
                 _mark_step(axes, x[change.place] - 0.5, change, row=row % 2)
         _limits(axes, [factor * value for each in series for value in each.values], len(dates))
-        axes.text(-0.13, 1.02, unit, transform=axes.transAxes, ha="left", va="bottom", color=_MUTED)
+        axes.text(-0.13, 1.02, unit, transform=axes.transAxes, ha="left", va="bottom", color=MUTED)
         axes.set_xticks([0, len(dates) - 1] if len(dates) > 1 else [0])
         axes.set_xticklabels([dates[0][:10], dates[-1][:10]] if len(dates) > 1 else [dates[0][:10]])
         axes.get_xticklabels()[0].set_horizontalalignment("left")
@@ -102,7 +103,7 @@ def series_figure(series: Sequence[Series], changes: Changes, *, ident: str, hei
     found = [change for each in series for change in changes.get(each.key, ())]
     told = "; ".join(f"{percent_text(change.change)} at {change.since}" for change in found) or "no step"
     label = f"{series[0].benchmark}, {series[0].measure}, {len(dates)} runs: {told}"
-    return _svg(draw, height, ident=ident, label=label)
+    return svg_of(draw, height, ident=ident, label=label)
 
 
 def standalone_plot(series: Sequence[Series], changes: Changes) -> str:
@@ -123,10 +124,10 @@ def standalone_plot(series: Sequence[Series], changes: Changes) -> str:
 
 
 def _mark_step(axes: Axes, x: float, change: Change, *, row: int) -> None:
-    axes.axvline(x, color=_BAD, linewidth=1.1, dashes=(4, 2))
+    axes.axvline(x, color=BAD, linewidth=1.1, dashes=(4, 2))
     where = axes.get_xaxis_transform()
     text = f"{change.since[:8]} {percent_text(change.change)}"
-    axes.text(x, 1.02 + 0.1 * row, text, transform=where, ha="center", va="bottom", color=_BAD, fontsize=9.5)
+    axes.text(x, 1.02 + 0.1 * row, text, transform=where, ha="center", va="bottom", color=BAD, fontsize=9.5)
 
 
 def _limits(axes: Axes, values: Sequence[float], num: int) -> None:
@@ -135,7 +136,7 @@ def _limits(axes: Axes, values: Sequence[float], num: int) -> None:
     room = max(0.15 * (high - low), 0.02 * abs(high), 1e-12)
     axes.set_ylim(max(0.0, low - room) if low >= 0 else low - room, high + room)
     axes.set_xlim(-0.5, max(0.5, num - 0.5))
-    axes.tick_params(axis="y", labelcolor=_MUTED)
+    axes.tick_params(axis="y", labelcolor=MUTED)
 
 
 def _class(history: BenchHistory, series: Sequence[Series], changes: Changes, number: int) -> dict[str, Any]:

@@ -1,56 +1,24 @@
 """Figures of one gate as inline SVG: curves with the stored seeds, features between their limits, the paired prefix.
 
-Figures are drawn 360 px wide, so that their text can be read on a phone; the page puts them side by side where there is
-room. Colours are names of the page's CSS, so that one figure serves light and dark. Equal input gives equal bytes:
-matplotlib's settings of the user, its ids and its metadata have no part in them.
+What each of them shows is here; how they look, and how a drawing becomes SVG, is in `svg`.
 """
 
 from __future__ import annotations
 
-import io
 import math
-import re
-import warnings
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rectest.baseline.evidence import Curve, FeatureEvidence, PrefixEvidence
 from rectest.baseline.features import WINDOWS, higher_is_better, window
+from rectest.report.svg import BAD, GRID, INK, MUTED, NEW, STORED, WIDTH, axes_of, svg_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["curve_figure", "feature_figure", "percent_text", "prefix_figure"]
 
-WIDTH = 360
-_LEFT, _RIGHT = 46, 10
-
-_INK, _MUTED, _GRID = "#010101", "#010102", "#010103"
-_STORED, _NEW, _BAD = "#010104", "#010105", "#010106"
-_COLOURS = {_INK: "ink", _MUTED: "muted", _GRID: "line", _STORED: "stored", _NEW: "new", _BAD: "bad"}
-"""Stand-ins that matplotlib writes, and the CSS variable that replaces each."""
-
-_SETTINGS: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "rectest",
-    "font.size": 10.5,
-    "axes.edgecolor": _GRID,
-    "axes.labelcolor": _MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": _GRID,
-    "ytick.color": _GRID,
-    "xtick.labelcolor": _MUTED,
-    "ytick.labelcolor": _MUTED,
-    "text.color": _INK,
-    "text.parse_math": False,
-    "path.simplify": False,
-    "axes.unicode_minus": True,
-}
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 1)))
 _ROW, _AXIS = 50, 23
 _MOST_POINTS = 80
@@ -84,25 +52,25 @@ def curve_figure(curve: Curve, seeds: Sequence[int], *, ident: str, height: int 
         return ""
 
     def draw(figure: Figure) -> None:
-        axes = _axes(figure, height, top=16, bottom=34)
+        axes = axes_of(figure, height, top=16, bottom=34)
         steps = [_mean(part) for part in _blocks(curve.steps, every)]
         columns = [[row[k] for row in stored if math.isfinite(row[k])] for k in range(len(steps))]
         low = [min(column, default=math.nan) for column in columns]
         high = [max(column, default=math.nan) for column in columns]
-        axes.fill_between(steps, low, high, color=_STORED, alpha=0.22, linewidth=0)
+        axes.fill_between(steps, low, high, color=STORED, alpha=0.22, linewidth=0)
         x = [value for _ in stored for value in (*steps, math.nan)]
-        axes.plot(x, [value for row in stored for value in (*row, math.nan)], color=_STORED, alpha=0.55, linewidth=0.6)
+        axes.plot(x, [value for row in stored for value in (*row, math.nan)], color=STORED, alpha=0.55, linewidth=0.6)
         for place, row in enumerate(new):
             mark = "o" if sum(map(math.isfinite, row)) <= 40 else None
             style: dict[str, Any] = {"linestyle": _DASHES[place % len(_DASHES)], "marker": mark, "markersize": 2.6}
             style["linewidth"] = 1.3 if every > 1 or mark is None else 1.7
-            axes.plot(steps, row, color=_NEW, **style)
+            axes.plot(steps, row, color=NEW, **style)
         _mark_windows(axes, curve.steps)
         axes.set_xlabel("step")
 
     few = ", ".join(map(str, seeds))
     label = f"{curve.name} over {len(curve.steps)} steps: {len(stored)} stored seeds and new runs of seed {few}"
-    return _svg(draw, height, ident=ident, label=label)
+    return svg_of(draw, height, ident=ident, label=label)
 
 
 def feature_figure(features: Sequence[FeatureEvidence], *, ident: str) -> str:
@@ -119,23 +87,23 @@ def feature_figure(features: Sequence[FeatureEvidence], *, ident: str) -> str:
         axes.set_ylim(height, 0)
         axes.axis("off")
         for x, text, side in ((-far, "← worse", "left"), (0, "stored mean", "center"), (far, "better →", "right")):
-            axes.text(x, 10, text, ha=side, va="center", color=_MUTED, fontsize=9.8)
-        axes.plot([0, 0], [18, height - 8], color=_GRID, linewidth=0.8)
+            axes.text(x, 10, text, ha=side, va="center", color=MUTED, fontsize=9.8)
+        axes.plot([0, 0], [18, height - 8], color=GRID, linewidth=0.8)
         tops = [26 + _ROW * place for place in range(len(strips))]
         known = [(strip, top + _AXIS) for strip, top in zip(strips, tops, strict=True) if strip.ends]
         bands = [(strip.ends, (y, y)) for strip, y in known]
-        _segments(axes, bands, color=_STORED, alpha=0.22, linewidth=14, solid_capstyle="butt")
+        _segments(axes, bands, color=STORED, alpha=0.22, linewidth=14, solid_capstyle="butt")
         ends = [((end, end), (y - 8, y + 8)) for strip, y in known for end in strip.ends]
-        _segments(axes, ends, color=_MUTED, linewidth=1.2)
+        _segments(axes, ends, color=MUTED, linewidth=1.2)
         rows = zip(strips, tops, strict=True)
         ticks = [((x, x), (top + _AXIS - 5, top + _AXIS + 5)) for strip, top in rows for x in strip.stored]
-        _segments(axes, ticks, color=_STORED, linewidth=1)
+        _segments(axes, ticks, color=STORED, linewidth=1)
         for strip, top in zip(strips, tops, strict=True):
             strip.draw(axes, top, far)
 
     alarms = [feature.name for feature in features if feature.alarm]
     told = f"outside: {', '.join(alarms)}" if alarms else "none outside"
-    return _svg(draw, height, ident=ident, label=f"{len(features)} features between their limits; {told}")
+    return svg_of(draw, height, ident=ident, label=f"{len(features)} features between their limits; {told}")
 
 
 class _Strip:
@@ -166,18 +134,18 @@ class _Strip:
 
     def draw(self, axes: Axes, top: float, far: float) -> None:
         feature, y = self.feature, top + _AXIS
-        colour = _BAD if feature.alarm else _INK
+        colour = BAD if feature.alarm else INK
         change = percent_text(feature.change) if feature.change is not None else "not compared"
         axes.text(-far, top + 7, feature.name, ha="left", va="center")
         axes.text(far, top + 7, f"{'ALARM ' if feature.alarm else ''}{change}", ha="right", va="center", color=colour)
         for end, text in zip(self.ends, self.texts, strict=True):
-            axes.text(end, y + 15, text, ha="center", va="center", color=_MUTED, fontsize=9.5)
+            axes.text(end, y + 15, text, ha="center", va="center", color=MUTED, fontsize=9.5)
         for value in self.new:
             shape = "o" if abs(value) <= far else ("<" if value < 0 else ">")
-            axes.plot([max(-far, min(far, value))], [y], shape, color=_NEW, markersize=4, markerfacecolor="none")
+            axes.plot([max(-far, min(far, value))], [y], shape, color=NEW, markersize=4, markerfacecolor="none")
         if self.mean is not None:
             at = max(-far, min(far, self.mean))
-            axes.plot([at], [y], "X" if feature.alarm else "D", color=_BAD if feature.alarm else _NEW, markersize=7)
+            axes.plot([at], [y], "X" if feature.alarm else "D", color=BAD if feature.alarm else NEW, markersize=7)
 
 
 def prefix_figure(prefix: PrefixEvidence, *, ident: str, height: int = 180) -> str:
@@ -199,20 +167,20 @@ def prefix_figure(prefix: PrefixEvidence, *, ident: str, height: int = 180) -> s
     def draw(figure: Figure) -> None:
         from matplotlib.ticker import FuncFormatter, LogLocator
 
-        axes = _axes(figure, height, top=8, bottom=34)
+        axes = axes_of(figure, height, top=8, bottom=34)
         axes.set_yscale("log")
         steps = range(1, len(prefix.envelope) + 1)
         axes.fill_between(
-            steps, foot / 3, [max(most, foot) for most in prefix.envelope], color=_STORED, alpha=0.25, lw=0
+            steps, foot / 3, [max(most, foot) for most in prefix.envelope], color=STORED, alpha=0.25, lw=0
         )
-        axes.plot(steps, [max(most, foot) for most in prefix.envelope], color=_MUTED, linewidth=1.1)
+        axes.plot(steps, [max(most, foot) for most in prefix.envelope], color=MUTED, linewidth=1.1)
         points = [(step, max(value, foot)) for step, value in enumerate(prefix.difference, 1) if value is not None]
         inside = [(x, y) for x, y in points if x not in outside]
         _segments(
-            axes, [((x - 0.01, x + 0.01), (y, y)) for x, y in inside], color=_NEW, linewidth=3.4, solid_capstyle="round"
+            axes, [((x - 0.01, x + 0.01), (y, y)) for x, y in inside], color=NEW, linewidth=3.4, solid_capstyle="round"
         )
         crosses = [point for point in points if point[0] in outside]
-        axes.plot([x for x, _ in crosses], [y for _, y in crosses], "X", color=_BAD, markersize=5)
+        axes.plot([x for x, _ in crosses], [y for _, y in crosses], "X", color=BAD, markersize=5)
         axes.set_ylim(foot / 3, max(known) * 4)
         axes.set_xlabel("step")
         axes.yaxis.set_major_locator(LogLocator(numticks=6))
@@ -221,7 +189,7 @@ def prefix_figure(prefix: PrefixEvidence, *, ident: str, height: int = 180) -> s
 
     told = f"{len(outside)} of {len(prefix.difference)} outside, {equal} equal"
     label = f"relative difference of the loss from the stored run of seed {prefix.seed}: {told}"
-    return _svg(draw, height, ident=ident, label=label)
+    return svg_of(draw, height, ident=ident, label=label)
 
 
 def _segments(axes: Axes, segments: Iterable[tuple[Sequence[float], Sequence[float]]], **style: Any) -> None:
@@ -246,16 +214,6 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _axes(figure: Figure, height: int, *, top: int, bottom: int) -> Axes:
-    box = (_LEFT / WIDTH, bottom / height, 1 - (_LEFT + _RIGHT) / WIDTH, 1 - (top + bottom) / height)
-    axes = figure.add_axes(box)
-    axes.grid(axis="y", color=_GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.locator_params(nbins=5)
-    axes.tick_params(length=3)
-    return axes
-
-
 def _mark_windows(axes: Axes, steps: Sequence[int]) -> None:
     """The thirds that windows are means over."""
     if len(steps) < len(WINDOWS):
@@ -263,61 +221,7 @@ def _mark_windows(axes: Axes, steps: Sequence[int]) -> None:
     for part in WINDOWS:
         place = window(part, len(steps))
         if part != WINDOWS[0]:
-            axes.axvline((steps[place.start - 1] + steps[place.start]) / 2, color=_GRID, linewidth=0.8, dashes=(2, 2))
+            axes.axvline((steps[place.start - 1] + steps[place.start]) / 2, color=GRID, linewidth=0.8, dashes=(2, 2))
         middle = (steps[place.start] + steps[place.stop - 1]) / 2
         where = axes.get_xaxis_transform()
-        axes.text(middle, 1.02, part, transform=where, ha="center", va="bottom", color=_MUTED, fontsize=9.5)
-
-
-@contextmanager
-def _own_settings() -> Iterator[None]:
-    """Matplotlib at its defaults and ours, whatever the user's ``matplotlibrc`` says; afterwards as it was."""
-    import matplotlib as mpl
-
-    with mpl.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        mpl.rcdefaults()
-        mpl.rcParams.update(_SETTINGS)
-        yield
-
-
-def _svg(draw: Callable[[Any], None], height: int, *, ident: str, label: str) -> str:
-    from html import escape
-
-    with _own_settings():
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72)
-        figure.patch.set_alpha(0)
-        draw(figure)
-        for axes in figure.axes:
-            axes.patch.set_alpha(0)
-        written = io.StringIO()
-        figure.savefig(written, format="svg")
-    body = _cleaned(written.getvalue(), ident)
-    size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(label)}">{body}</svg>'
-
-
-def _cleaned(text: str, ident: str) -> str:
-    """The content of matplotlib's SVG without what varies, what only it needs, and digits that nobody sees."""
-    text = text[text.index(">", text.index("<svg")) + 1 : text.rindex("</svg>")]
-    text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", text, flags=re.DOTALL)
-    text = text.replace("xlink:href", "href")
-    named = dict.fromkeys(re.findall(r'(?:url\(|href=")#([\w-]+)', text))
-    names = {old: f"{ident}-{number}" for number, old in enumerate(named)}
-    text = re.sub(r' id="([\w.-]+)"', lambda m: f' id="{names[m[1]]}"' if m[1] in names else "", text)
-    text = re.sub(r"(url\(|href=\")#([\w-]+)", lambda m: f"{m[1]}#{names[m[2]]}", text)
-    text = re.sub(r' transform="rotate\(-?0 [^"]*"', "", text)
-    text = re.sub(r' (?:d|x|y|transform|width|height)="[^"]*"', _rounded, text)
-    for colour, name in _COLOURS.items():
-        text = text.replace(colour, f"var(--{name})")
-    text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)
-    text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
-    return re.sub(r">\s+<", "><", text).strip()
-
-
-def _rounded(match: re.Match[str]) -> str:
-    text = re.sub(r"-?\d+\.\d+", lambda m: f"{round(float(m[0]), 1):g}", match[0])
-    name, _, value = re.sub(r"\s+", " ", text).partition('"')
-    return f'{name}"{re.sub(r"(?<=[A-Za-z]) | (?=[A-Za-z])", "", value)}'.replace(' "', '"')
+        axes.text(middle, 1.02, part, transform=where, ha="center", va="bottom", color=MUTED, fontsize=9.5)
