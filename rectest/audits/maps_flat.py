@@ -145,13 +145,15 @@ class _Reader:
         return Entries(ids=ids or RawIds(self._data, found.start, found.length), index=found.index, odd=odd)
 
     def _look(self, part: slice) -> _Seen:
+        """Count what can be told without reading; searching `bytes` would keep the other thread waiting."""
         data = self._data[part]
-        text = self._data[part.start : part.stop + 1].tobytes()
+        lowest = int(data.view(np.int8).min())
+        escapes = bool((data == _BACKSLASH).any())
         return _Seen(
             quotes=int(np.count_nonzero(data == _QUOTE)),
-            controls=int(np.count_nonzero(data < ord(" "))),
-            escaped_quotes=b'\\"' in text,
-            ascii=text.isascii(),
+            controls=0 if lowest >= ord(" ") else int(np.count_nonzero(data < ord(" "))),
+            escaped_quotes=escapes and b'\\"' in self._data[part.start : part.stop + 1].tobytes(),
+            ascii=lowest >= 0,
         )
 
     def _read(self, part: slice, before: int, found: _Columns) -> bool | None:
