@@ -24,9 +24,11 @@ from rectest.metrics.targets import TargetBlock
 __all__ = ["RowCounter", "Scores", "refuse_nonfinite", "row_chunks"]
 
 Scores = npt.NDArray[np.floating[Any]]
+Words = npt.NDArray[np.uint64]
+Bytes = npt.NDArray[np.uint8]
 
 PIECE_BYTES = 7 << 18
-"""Scores are looked at in pieces of about this size, what they are compared with included."""
+"""Scores are looked at in pieces of about this size."""
 
 _BYTE_SUM = 255
 """As many 0/1 bytes add up within one byte."""
@@ -47,7 +49,7 @@ class RowCounter:
     def __init__(self, width: int, dtype: np.dtype[Any], *, first_column: int) -> None:
         self._first_column = first_column
         kind = _NarrowRows if width <= _BYTE_SUM else _WideRows
-        self._num_rows = max(1, PIECE_BYTES // (kind.COPIES * width * dtype.itemsize))
+        self._num_rows = max(1, PIECE_BYTES // (width * dtype.itemsize))
         self._rows = kind(self._num_rows, width, dtype, first_column=first_column)
         self._look_at_each = False
 
@@ -102,8 +104,6 @@ class _WideRows:
     of memory, where `sum` on booleans converts each of them to an int64 first.
     """
 
-    COPIES = 1
-
     def __init__(self, num_rows: int, width: int, dtype: np.dtype[Any], *, first_column: int) -> None:
         self._first_column = first_column
         self._wider = np.promote_types(dtype, np.float32)
@@ -150,23 +150,22 @@ class _NarrowRows:
     """Rows of few candidates, compared as one long row with every target repeated for each of its candidates.
 
     To begin a row costs NumPy as much as to compare a hundred scores, so that it pays to have only one. The results
-    are packed into bits, and the bits of a row are those before its end without those before its start.
+    are packed into bits, and the bits of a row are those before its end without those before its start. Where as many
+    scores are equal as there are targets, each ties with itself alone.
     """
-
-    COPIES = 2
 
     def __init__(self, num_rows: int, width: int, dtype: np.dtype[Any], *, first_column: int) -> None:
         self._first_column = first_column
         self._num_rows, self._width = num_rows, width
         self._repeated = np.empty((num_rows, width), dtype=dtype)
-        self._flags = np.zeros(self._num_words(num_rows) * _WORD_BITS, dtype=bool)
+        self._flags = np.zeros((2, self._num_bits(num_rows)), dtype=bool)
         bounds = np.arange(0, (num_rows + 1) * width, width)
         self._starts, self._word = bounds[:-1], bounds // _WORD_BITS
         self._not_before = _ALL_BITS << (bounds % _WORD_BITS).astype(np.uint64)
 
-    def _num_words(self, num_rows: int) -> int:
-        """Words that hold the bits of so many rows, and the one bit after them."""
-        return num_rows * self._width // _WORD_BITS + 1
+    def _num_bits(self, num_rows: int) -> int:
+        """Bits of the words that hold those of so many rows, and the one after them."""
+        return (num_rows * self._width // _WORD_BITS + 1) * _WORD_BITS
 
     def begin(self, scores: Scores, block: TargetBlock, out: Ints) -> None:
         """Take a block, whose counts go to `out`."""
@@ -191,26 +190,28 @@ class _NarrowRows:
         column, (above, at_least) = self._block.column[these], self._out[:, these]
         num = len(column)
         against = self._scores[first_row : first_row + num] if self._one_a_row else self._scores[self._block.row[these]]
-        flat, repeated, flags = against.reshape(-1), self._repeated[:num], self._flags[: num * self._width]
+        flat, repeated = against.reshape(-1), self._repeated[:num]
         # The scores are in the cache by now; gathered for a whole block they would be waited for one by one.
         mine = flat.take(self._starts[:num] + column)
         repeated[...] = mine[:, None]
-        np.greater(flat, repeated.reshape(-1), out=flags)
-        above[...] = self._flags_of_each(num)
-        np.equal(flat, repeated.reshape(-1), out=flags)
-        np.add(above, self._flags_of_each(num), out=at_least)
+        np.greater(flat, repeated.reshape(-1), out=self._flags[0, : flat.size])
+        np.equal(flat, repeated.reshape(-1), out=self._flags[1, : flat.size])
+        words = np.packbits(self._flags[:, : self._num_bits(num)], axis=1, bitorder="little").view("<u8")
+        num_in_word = np.bitwise_count(words)
+        above[...] = self._in_each_row(words[0], num_in_word[0], num)
+        alone = num_in_word[1].sum() == num
+        np.add(above, 1 if alone else self._in_each_row(words[1], num_in_word[1], num), out=at_least)
         for padding in range(self._first_column):
             above -= against[:, padding] > mine
             at_least -= against[:, padding] >= mine
 
-    def _flags_of_each(self, num_rows: int) -> npt.NDArray[np.uint8]:
-        """uint8[num_rows]: how many flags of each row are set.
+    def _in_each_row(self, words: Words, num_in_word: Bytes, num_rows: int) -> Bytes:
+        """uint8[num_rows]: how many bits of each row are set.
 
-        A row has no more flags than a byte can count, so that sums of bytes may overflow: their differences are right.
+        A row has no more than a byte can count, so that sums of bytes may overflow: their differences are right.
         """
-        words = np.packbits(self._flags[: self._num_words(num_rows) * _WORD_BITS], bitorder="little").view("<u8")
         word = self._word[: num_rows + 1]
-        before = np.add.accumulate(np.bitwise_count(words), dtype=np.uint8).take(word)
+        before = np.add.accumulate(num_in_word, dtype=np.uint8).take(word)
         before -= np.bitwise_count(words.take(word) & self._not_before[: num_rows + 1])
         return before[1:] - before[:-1]
 
