@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.inner import at_home
 from rectest.cli import build_app
 from rectest.faults.variants import VARIANTS
 from rectest.plugin.options import add_options
@@ -43,14 +44,15 @@ def test_ci_takes_its_command_from_here():
 
 
 def test_the_example_works_as_written(pytester, monkeypatch):
+    at_home(monkeypatch)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("CI", raising=False)
     for name in ("my_training.py", "test_my_training.py"):
         (pytester.path / name).write_text(file_in_readme(name))
 
-    first = pytester.runpytest_subprocess("-m", "gate", "--rectest-update=new", "--rectest-seeds=5")
+    first = pytester.runpytest_inprocess("-m", "gate", "--rectest-update=new", "--rectest-seeds=5")
     (pytester.path / "my_training.py").write_text(file_in_readme("my_training.py").replace("lr=0.03", "lr=0.003"))
-    second = pytester.runpytest_subprocess("-m", "gate", "-k", "quality")
+    second = pytester.runpytest_inprocess("-m", "gate", "-k", "quality")
 
     assert first.ret == 0
     first.assert_outcomes(passed=7)
@@ -63,7 +65,7 @@ def test_the_parity_example_works_as_written(pytester):
     for name in ("my_parity.py", "test_my_parity.py"):
         (pytester.path / name).write_text(file_in_readme(name))
 
-    result = pytester.runpytest_subprocess("-p", "no:xdist")
+    result = pytester.runpytest_inprocess("-p", "no:xdist")
 
     assert result.ret == 0
     result.assert_outcomes(passed=3)

@@ -17,6 +17,7 @@ from rectest.plugin.exit_status import (
     is_infrastructure,
     only_infrastructure,
 )
+from rectest.training import launch
 
 
 def result(verdict: Verdict, check: str = "chance") -> CheckResult:
@@ -101,6 +102,16 @@ def launch(spec, *, how):
 
 rectest.training.launch.launch = launch
 """
+
+
+@pytest.fixture
+def project(pytester, monkeypatch):
+    """A user's project in which every training is stopped; what launches in this process comes back afterwards."""
+    monkeypatch.setattr(launch, "launch", launch.launch)
+    pytester.makeconftest(CONFTEST)
+    return pytester
+
+
 STOPPED_TESTS = """
 import pytest
 
@@ -122,17 +133,16 @@ def test_plain():
 
 
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["serial", "xdist"])
-def test_a_run_that_was_only_stopped_has_its_own_exit_code(pytester, workers):
-    pytester.makeconftest(CONFTEST)
-    pytester.makepyfile(test_stopped=STOPPED_TESTS)
+def test_a_run_that_was_only_stopped_has_its_own_exit_code(project, workers):
+    project.makepyfile(test_stopped=STOPPED_TESTS)
 
-    ended = pytester.runpytest_subprocess(*workers, "--rectest-json=report.json")
+    ended = project.runpytest_subprocess(*workers, "--rectest-json=report.json")
 
     assert ended.ret == TEMPORARY_FAILURE == 75
     ended.assert_outcomes(failed=3, passed=1)
     ended.stdout.fnmatch_lines(["*infrastructure: every red test is a training that was stopped*", "*exit code 75, *"])
     ended.stdout.fnmatch_lines(["*NOT MEASURED*infrastructure*mine:train*was killed*"])
-    report = json.loads((pytester.path / "report.json").read_text())
+    report = json.loads((project.path / "report.json").read_text())
     assert report["exit_status"] == 75
     assert report["verdict"] == "NOT MEASURED"
 
@@ -146,11 +156,10 @@ def test_a_run_that_was_only_stopped_has_its_own_exit_code(pytester, workers):
         pytest.param("import", "import nothing_here", ["-n2"], id="import-xdist", marks=pytest.mark.slow),
     ],
 )
-def test_anything_else_that_is_red_stays_red(pytester, workers, name, text):
-    pytester.makeconftest(CONFTEST)
-    pytester.makepyfile(**{"test_stopped": STOPPED_TESTS, f"test_{name}": text})
+def test_anything_else_that_is_red_stays_red(project, workers, name, text):
+    project.makepyfile(**{"test_stopped": STOPPED_TESTS, f"test_{name}": text})
 
-    ended = pytester.runpytest_subprocess(*workers, "--continue-on-collection-errors")
+    ended = project.runpytest_inprocess(*workers, "--continue-on-collection-errors")
 
     assert ended.ret == 1
     ended.stdout.fnmatch_lines(["*infrastructure: 3 of the red results; the others stay red*"])
@@ -176,27 +185,27 @@ def test_plain():
 
 
 class TestReruns:
-    def test_a_gate_that_would_be_run_again_is_refused(self, pytester):
-        pytester.makeconftest(CONFTEST + RERUNNER)
-        pytester.makepyfile(test_gate=GATED)
+    def test_a_gate_that_would_be_run_again_is_refused(self, project):
+        project.makeconftest(CONFTEST + RERUNNER)
+        project.makepyfile(test_gate=GATED)
 
-        ended = pytester.runpytest_subprocess("--reruns=2")
+        ended = project.runpytest_inprocess("--reruns=2")
 
         assert ended.ret == 1
         ended.assert_outcomes(failed=1, passed=1)
         ended.stdout.fnmatch_lines(["*gate tests are never run again, and reruns (rerunfailures) asks for it*"])
 
-    def test_a_marker_asks_for_it_too(self, pytester):
-        pytester.makeconftest(CONFTEST + RERUNNER)
-        pytester.makepyfile(test_gate=GATED.replace("def test_gate", "@pytest.mark.flaky(reruns=1)\ndef test_gate"))
+    def test_a_marker_asks_for_it_too(self, project):
+        project.makeconftest(CONFTEST + RERUNNER)
+        project.makepyfile(test_gate=GATED.replace("def test_gate", "@pytest.mark.flaky(reruns=1)\ndef test_gate"))
 
-        ended = pytester.runpytest_subprocess()
+        ended = project.runpytest_inprocess()
 
         assert ended.ret == 1
         ended.stdout.fnmatch_lines(["*gate tests are never run again, and its marker flaky*"])
 
-    def test_a_plugin_that_runs_nothing_again_is_let_be(self, pytester):
-        pytester.makeconftest(CONFTEST + RERUNNER)
-        pytester.makepyfile(test_gate=GATED)
+    def test_a_plugin_that_runs_nothing_again_is_let_be(self, project):
+        project.makeconftest(CONFTEST + RERUNNER)
+        project.makepyfile(test_gate=GATED)
 
-        assert pytester.runpytest_subprocess().ret == TEMPORARY_FAILURE
+        assert project.runpytest_inprocess().ret == TEMPORARY_FAILURE

@@ -6,22 +6,14 @@ import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-import numpy.fft
 import pytest
-import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rectest.baseline import gating, judge, store, update
+from rectest.baseline import gating, store
 from rectest.checks.result import Verdict
-from rectest.environment import Environment
 from rectest.plugin.nightly import ALPHA_SCALE, DATE_VARIABLE, fresh_seeds, nightly_date, nightly_look
-from rectest.report import terminal
-from rectest.training import launch
 from rectest.training.program import run_spec
-
-PRELOADED = (numpy.fft, scipy.stats, gating, judge, store, update, terminal, launch, Environment)
-"""pytester forgets modules that an inner run imported first, and extension modules cannot be imported twice."""
 
 MINE = """
 QUALITY = 0.30

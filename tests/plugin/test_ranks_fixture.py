@@ -6,6 +6,9 @@ import json
 
 import pytest
 
+from fixtures.ranks import greet
+from rectest.training.group import run_on_ranks
+
 FUNCTIONS = """
 import pytest
 import torch
@@ -78,6 +81,12 @@ def test_empty(rec_ranks):
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _server():
+    """The fork server runs before a test hides the GPUs: ranks that come later have its environment."""
+    assert run_on_ranks(greet, 1, world_size=1) == [1]
+
+
 @pytest.mark.slow  # green by default is the parity example of README
 @pytest.mark.parametrize("mode", ["importlib", "prepend"])
 def test_green_in_a_file_that_pytest_imported(pytester, mode):
@@ -98,7 +107,7 @@ def test_red_says_what_is_wrong(pytester, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     pytester.makepyfile(FUNCTIONS + RED)
 
-    result = pytester.runpytest_subprocess("--rectest-json=report.json")
+    result = pytester.runpytest_inprocess("--rectest-json=report.json")
 
     result.assert_outcomes(failed=7)
     result.stdout.fnmatch_lines(

@@ -6,22 +6,14 @@ import json
 import sys
 import xml.etree.ElementTree as ET
 
-import matplotlib.figure
-import numpy.fft
 import pytest
-import scipy.stats
 
 from fixtures.pages import make_report, make_result
-from rectest.baseline import judge, store, update
 from rectest.checks.result import Verdict
 from rectest.cli import main
 from rectest.plugin.collect import Collector
-from rectest.report import github, html, machine, terminal
-from rectest.training import launch
+from rectest.report import machine
 from rectest.training.program import run_spec
-
-PRELOADED = (matplotlib.figure, numpy.fft, scipy.stats, judge, store, update, github, html, machine, terminal, launch)
-"""pytester forgets modules that an inner run imported first, and extension modules cannot be imported twice."""
 
 MINE = """
 def train(run):
@@ -111,7 +103,7 @@ def gates_of(path) -> list[dict]:
 def test_the_controller_writes_once(pytester, workers):
     pytester.makepyfile(RESULTS)
 
-    result = pytester.runpytest_subprocess(*workers, *REPORTS[:2])
+    result = pytester.runpytest_inprocess(*workers, *REPORTS[:2])
 
     assert result.ret == 0
     assert (pytester.path / "out" / "r.md").read_text().count("### ✅ rectest: mymodel is green") == 1
@@ -123,7 +115,7 @@ def test_what_cannot_be_written_is_one_line_and_red(pytester, kind):
     pytester.makepyfile(RESULTS)
     (pytester.path / "file").write_text("")
 
-    result = pytester.runpytest_subprocess(f"--rectest-{kind}=file/r")
+    result = pytester.runpytest_inprocess(f"--rectest-{kind}=file/r")
 
     assert result.ret == pytest.ExitCode.INTERNAL_ERROR
     assert [line for line in result.errlines if line] == [
@@ -137,7 +129,7 @@ WHY = {"html": "File exists", "markdown": "File exists", "json": "File exists"}
 def test_a_run_without_results_is_reported_as_such(pytester):
     pytester.makepyfile("def test_plain(): pass")
 
-    result = pytester.runpytest_subprocess(*REPORTS[:2])
+    result = pytester.runpytest_inprocess(*REPORTS[:2])
 
     assert result.ret == 0
     assert "Nothing was measured" in (pytester.path / "out" / "r.html").read_text()
@@ -147,7 +139,7 @@ def test_a_run_without_results_is_reported_as_such(pytester):
 def test_a_test_that_fails_without_a_result_is_in_every_report(pytester):
     pytester.makepyfile(RESULTS + "\ndef test_plain(): assert 1 == 2, 'one is not two'\n")
 
-    pytester.runpytest_subprocess(*REPORTS)
+    pytester.runpytest_inprocess(*REPORTS)
 
     for name in ("r.html", "r.json"):
         assert "test_plain failed: AssertionError: one is not two" in (pytester.path / "out" / name).read_text()

@@ -34,7 +34,7 @@ def test_nothing(rec_check):
 def test_red_is_red_and_the_section_says_why(pytester, workers):
     pytester.makepyfile(TESTS + RED)
 
-    result = pytester.runpytest_subprocess(*workers, "--rectest-json=out/report.json", "--junitxml=junit.xml")
+    result = pytester.runpytest_inprocess(*workers, "--rectest-json=out/report.json", "--junitxml=junit.xml")
 
     assert result.ret == 1
     result.assert_outcomes(passed=1, failed=1)
@@ -54,7 +54,7 @@ def test_red_is_red_and_the_section_says_why(pytester, workers):
 def test_green_is_green(pytester):
     pytester.makepyfile(TESTS)
 
-    result = pytester.runpytest_subprocess()
+    result = pytester.runpytest_inprocess()
 
     assert result.ret == 0
     result.stdout.fnmatch_lines(["*PASS*chance*", "2 properties: 2 PASS"])
@@ -63,7 +63,7 @@ def test_green_is_green(pytester):
 def test_what_was_not_measured_is_not_green(pytester):
     pytester.makepyfile(TESTS + ODD)
 
-    result = pytester.runpytest_subprocess()
+    result = pytester.runpytest_inprocess()
 
     result.assert_outcomes(passed=2, failed=2)
     result.stdout.fnmatch_lines(["*NOT MEASURED: no result at all*"])
@@ -73,7 +73,7 @@ def test_what_was_not_measured_is_not_green(pytester):
 def test_runs_without_rectest_stay_silent(pytester):
     pytester.makepyfile("def test_plain(): pass")
 
-    result = pytester.runpytest_subprocess()
+    result = pytester.runpytest_inprocess()
 
     assert result.ret == 0
     result.stdout.no_fnmatch_line("*= rectest =*")
@@ -125,7 +125,7 @@ def test_markers_work_under_strict_markers(pytester):
 def test_a_red_run_is_never_reported_as_pass(pytester):
     pytester.makepyfile(TESTS + "\ndef test_plain(): assert False\n")
 
-    result = pytester.runpytest_subprocess("--rectest-json=report.json")
+    result = pytester.runpytest_inprocess("--rectest-json=report.json")
 
     assert result.ret == 1
     assert json.loads((pytester.path / "report.json").read_text())["verdict"] == "FAIL"

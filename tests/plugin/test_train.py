@@ -43,7 +43,7 @@ def test_many(rec_train):
 def test_each_spec_is_trained_once(pytester, workers):
     pytester.makepyfile(mine=MINE, test_mine=TESTS)
 
-    result = pytester.runpytest_subprocess(*workers)
+    result = pytester.runpytest_inprocess(*workers)
 
     result.assert_outcomes(passed=5)
     trained = (pytester.path / "trained.txt").read_text().splitlines()
@@ -63,7 +63,7 @@ def test_a_repetition_gets_another_hash_seed_and_folder(pytester):
         """,
     )
 
-    result = pytester.runpytest_subprocess()
+    result = pytester.runpytest_inprocess()
 
     result.assert_outcomes(passed=1)
     lines = [line.split() for line in (pytester.path / "trained.txt").read_text().splitlines()]
@@ -84,7 +84,7 @@ def test_a_failed_training_is_one_message_and_not_repeated(pytester):
         """,
     )
 
-    result = pytester.runpytest_subprocess()
+    result = pytester.runpytest_inprocess()
 
     result.assert_outcomes(failed=3)
     result.stdout.fnmatch_lines(["*training mine:broken, seed 0: raised KeyError: 'item 17'*", "*mine.py*in broken*"])
@@ -99,7 +99,7 @@ def test_unknown_systems_and_worlds_are_named(pytester):
         """
     )
 
-    result = pytester.runpytest_subprocess()
+    result = pytester.runpytest_inprocess()
 
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*unknown system 'comirek' (did you mean 'comirec'?)*"])
@@ -123,7 +123,7 @@ def test_functions_in_test_folders_are_found_under_any_import_mode(pytester):
         "def test_it(rec_train):\n    assert rec_train(train).final('test/hit@5') == 0.5\n"
     )
 
-    result = pytester.runpytest_subprocess("--import-mode=importlib")
+    result = pytester.runpytest_inprocess("--import-mode=importlib")
 
     result.assert_outcomes(passed=1)
 
@@ -140,7 +140,7 @@ def test_functions_in_test_folders_are_found_under_any_import_mode(pytester):
 def test_mistakes_are_one_message(pytester, call, problem):
     pytester.makepyfile(f"def test_it(rec_train):\n    {call}\n")
 
-    result = pytester.runpytest_subprocess()
+    result = pytester.runpytest_inprocess()
 
     assert result.ret == 1
     result.stdout.fnmatch_lines([problem])
