@@ -1,8 +1,8 @@
 """The proof: 10 % planted in one of four benchmarks are caught in 20 of 20 comparisons, and nothing else is flagged;
 20 of 20 comparisons of unchanged code are clean. The other core is busy in half of them.
 
-Run with `pytest tests/benchmarks/test_proof.py -m slow`; about a minute each. Real processes, real clocks, the default
-limits and rates; the work is a Python loop, sorting, dictionaries and array arithmetic in turn.
+Run with `pytest tests/benchmarks/test_proof.py -m slow`; half a minute to two minutes each. Real processes and clocks,
+the default limits and rates; the work is a Python loop, sorting, dictionaries and array arithmetic in turn.
 """
 
 from __future__ import annotations
