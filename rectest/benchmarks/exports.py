@@ -1,8 +1,10 @@
 """A recorded run in the formats of others: pytest-benchmark's own, github-action-benchmark's and Bencher's.
 
-Each function returns plain values for JSON and loses no time or memory. Ratios have no direction that is known here
-(``sha256`` per digest should be large, ``recorded`` per step small), so github-action-benchmark, whose file says
-"smaller is better" of all its entries, does not get them; in Bencher each has a measure, and thresholds, of its own.
+Each function returns plain values for JSON. Of memory the other two get what a call needs of its own, where that is
+known, and the peak elsewhere; CPU seconds are left out for github-action-benchmark. Ratios have no direction that is
+known here (``sha256`` per digest should be large, ``recorded`` per step small), so github-action-benchmark, whose file
+says "smaller is better" of all its entries, does not get them; in Bencher each has a measure, and thresholds, of its
+own.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from rectest.benchmarks.history import RecordedRun, Timing
+from rectest.benchmarks.pytest_json import environment_values
 
 __all__ = ["FORMATS", "bencher", "github_action_benchmark", "pytest_benchmark"]
 
@@ -57,13 +60,7 @@ FORMATS: Mapping[str, Callable[[RecordedRun], Json]] = {
 
 
 def _entry(run: RecordedRun, timing: Timing) -> Json:
-    environment = {
-        "class": run.environment.env_class,
-        "fingerprint": run.environment.fingerprint,
-        "summary": run.environment.describe(),
-        "values": run.environment.to_dict(),
-    }
-    extra: dict[str, Any] = {"environment": environment, **timing.ratios}
+    extra: dict[str, Any] = {"environment": environment_values(run.environment), **timing.ratios}
     if timing.memory:
         extra["memory"] = dict(timing.memory)
     if timing.cpu_seconds is not None:

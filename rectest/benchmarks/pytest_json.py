@@ -17,7 +17,7 @@ from rectest.benchmarks.history import RecordedRun, Timing
 from rectest.environment import Environment
 from rectest.errors import RecordError
 
-__all__ = ["read_benchmark_json"]
+__all__ = ["environment_values", "read_benchmark_json"]
 
 _OWN = ("environment", "memory", "cpu_seconds", "spread")
 _NOT_KEPT = ("data",)
@@ -66,11 +66,24 @@ def read_benchmark_json(path: Path) -> list[RecordedRun]:
     ]
 
 
+def environment_values(environment: Environment) -> dict[str, Any]:
+    """What ``extra_info["environment"]`` of a benchmark holds."""
+    return {
+        "class": environment.env_class,
+        "fingerprint": environment.fingerprint,
+        "summary": environment.describe(),
+        "values": environment.to_dict(),
+    }
+
+
 def _benchmarks(rows: list[Mapping[str, Any]]) -> Iterator[tuple[Environment, Timing]]:
     for row in rows:
         name, extra = str(row["fullname"]), row["extra_info"]
         if "environment" not in extra:
-            msg = f"{name} does not say where it ran; its test leaves extra_info['environment'] out"
+            msg = (
+                f"{name} does not say where it ran: extra_info['environment'] is missing; write the file where "
+                "rectest's plugin is loaded, and take `benchmark` as an argument of the test"
+            )
             raise RecordError(msg)
         stats = {key: value for key, value in row["stats"].items() if key not in _NOT_KEPT}
         yield (

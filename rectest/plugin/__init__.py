@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rectest.plugin.bench_origin import tell_origin
 from rectest.plugin.benchmarks import NO_GPU, require_benchmarks, unmeasured
 from rectest.plugin.collect import Collector
 from rectest.plugin.exit_status import ended, infrastructure_notes
@@ -42,6 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(config.stash[_COLLECTOR], "rectest-collector")
     if "benchmark" in config.getoption("rectest_require"):
         require_benchmarks(config)
+    tell_origin(config)
     if "gpu" in config.getoption("rectest_require") and config.getoption("rectest_allow_no_gpu"):
         msg = "--rectest-require=gpu and --rectest-allow-no-gpu contradict each other"
         raise pytest.UsageError(msg)

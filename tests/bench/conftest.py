@@ -1,9 +1,9 @@
-"""What every benchmark here gets beside its times: where it ran, CPU time and peak memory, on one thread.
+"""What every benchmark here gets beside its times: CPU time and peak memory, on one thread.
 
 pytest-benchmark's fixture gets two additions. Functions of tests marked `gpu` wait for the device before they return.
 After the timed rounds the function is called once more, outside of them, with peak memory and CPU time taken:
 ``extra_info["memory"]`` holds the bytes of the process at its peak, those above what it held before the call, and the
-device's; ``extra_info["environment"]`` is what the history keeps.
+device's. Where it ran is noted by the plugin.
 """
 
 from __future__ import annotations
@@ -18,9 +18,6 @@ from typing import Any
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
-
-from rectest.baseline.provenance import git_state
-from rectest.training.determinism import probe
 
 CLEAR_PEAK = "5"
 """What resets the peak of a process: proc(5), /proc/pid/clear_refs."""
@@ -116,29 +113,9 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _measured(request: pytest.FixtureRequest, _one_thread: None) -> None:
-    """Say where a benchmark runs, and take its memory."""
+    """Take the memory of a benchmark beside its times."""
     benchmark = request.getfixturevalue("benchmark") if "benchmark" in request.fixturenames else None
     if type(benchmark) is not BenchmarkFixture:
         return
     benchmark.__class__ = MeasuredBenchmark
     benchmark.device = "cuda" if request.node.get_closest_marker("gpu") else "cpu"
-    benchmark.extra_info["environment"] = environment_info(benchmark.device)
-
-
-def environment_info(device: str) -> dict[str, Any]:
-    """What the history needs to know about where something was measured."""
-    environment = probe(device)
-    return {
-        "class": environment.env_class,
-        "fingerprint": environment.fingerprint,
-        "summary": environment.describe(),
-        "values": environment.to_dict(),
-    }
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_benchmark_update_commit_info(config: pytest.Config, commit_info: dict[str, Any]) -> None:
-    """Changes to what is stored are no changes to what is measured."""
-    commit, dirty = git_state(config.rootpath, apart_from=config.rootpath / "baselines")
-    if commit is not None:
-        commit_info["dirty"] = dirty
