@@ -59,7 +59,7 @@ class Cells:
 
 
 def blocks(path: Path, *, num_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
-    """The lines of a UTF-8 text file, about `num_bytes` at a time; blank lines at its end are left out.
+    """The lines of a UTF-8 text file, about `num_bytes` at a time.
 
     Raises:
         DataError: the file cannot be read, is empty, or is not text.

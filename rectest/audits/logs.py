@@ -103,8 +103,8 @@ def _read(file: Path, user: str | None, item: str | None, time: str | None, *, i
 def read_columns(path: Path | str) -> Mapping[str, Texts]:
     """Every column as text, by its name; list columns flattened, empty cells as ``""``.
 
-    A line per user gives ``user_id`` and ``item_id``. Columns with a cell of more than 256 bytes are texts and no ids,
-    and are left out.
+    A line per user gives ``user_id`` and ``item_id``. What holds no ids is left out: lists of numbers with a fraction,
+    and columns of unquoted text with a cell of more than 256 bytes.
     """
     file = Path(path)
     form = _form(file)

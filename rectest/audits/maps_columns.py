@@ -1,7 +1,7 @@
 """Id maps in columns: CSV, TSV, blank-separated pairs, JSON lines, Parquet, and text of one raw id a line.
 
 Which column holds the raw ids and which the indices is told by the caller, else by their names, else by the one column
-that counts 0 or 1, 2, 3 ...; where that leaves it open, the error lists the columns.
+that counts 0 or 1, 2, 3 ..., else of two columns the last; where that leaves it open, the error lists the columns.
 """
 
 from __future__ import annotations

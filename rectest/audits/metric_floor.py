@@ -2,7 +2,8 @@
 
 Leave-last-out: a user's last event is the target, everything before it (of all users) is counted. Candidates are the
 target and items that the user has not had, all of them or a uniform draw without replacement; ties in popularity break
-at random. The law of the target's rank is then exact: no draw is made.
+at random. The law of the target's rank then has a formula and nothing is drawn; among many ties, and of drawn
+candidates of many users, it is worked out at some places and for some users only.
 """
 
 from __future__ import annotations

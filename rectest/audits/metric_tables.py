@@ -43,6 +43,7 @@ def read_metrics(path: str | Path, *, split: str | None = None, decimals: int | 
     Raises:
         DataError: the file cannot be read, or holds no metric that is known.
         RectestError: an event file, and TensorBoard is not installed.
+        ValueError: `decimals` is negative.
     """
     if decimals is not None and decimals < 0:
         msg = f"decimals must be at least 0, got {decimals}"

@@ -73,7 +73,8 @@ def _siblings(path: Path, match: re.Match[str], suffixes: Sequence[str]) -> list
     missing = [name for name in chosen if not path.with_name(name).exists()]
     if missing:
         problem = f"{len(missing)} of {total} parts are missing, the first is {missing[0]}"
-        raise DataError(problem, path=path, hint="audit one part alone by passing it as the only one of a list")
+        hint = "name the parts that are there, or rename a copy of one to audit it alone"
+        raise DataError(problem, path=path, hint=hint)
     return [_existing(path.with_name(name), suffixes) for name in chosen]
 
 

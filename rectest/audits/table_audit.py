@@ -1,7 +1,7 @@
 """`audit_table_files`: an embedding table in files, judged by itself, beside its id map and beside interactions.
 
-Owns which checks are asked and what was not asked. The whole table is read once; neighbours and the spectrum are those
-of a sample, and signal is that of the rows that the pairs name.
+Owns which checks are asked and what was not asked. A large table is read once: neighbours and the spectrum are those
+of a sample, and signal is that of the rows that the pairs name; a small one is kept as a whole for them.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class Pace:
     """Long enough for the clocks, short enough that neighbouring samples see the same machine."""
 
     block_seconds: float = 4.0
-    """Of one benchmark in one pair; at least `min_blocks` are taken whatever they last."""
+    """Of one benchmark in one pair; at least `min_blocks` are taken, unless a call is slow (`longest`)."""
 
     min_blocks: int = 2
     max_blocks: int = 25

@@ -22,7 +22,7 @@ _MEMORY_CALLS = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Seen:
-    """One benchmark of one tree, run once."""
+    """One benchmark of one tree, looked at before anything is compared."""
 
     problem: str = ""
     """Why it cannot be measured; empty where it can."""
