@@ -217,7 +217,7 @@ def _ranges(series: Sequence[MetricTable], protocol: Protocol, *, name: str) -> 
 
 
 def _against_chance(series: Sequence[MetricTable], protocol: Protocol, *, name: str) -> list[CheckResult]:
-    """``chance/joint`` for each table; of one training's evaluations, for the first that passes."""
+    """``chance/joint`` for each table; of one training's evaluations, for the one that does best."""
     if protocol.num_candidates is None or protocol.num_users is None:
         return []
     if protocol.multi_positive and protocol.num_relevant is None:

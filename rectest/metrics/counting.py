@@ -170,7 +170,6 @@ class _NarrowRows:
     def begin(self, scores: Scores, block: TargetBlock, out: Ints) -> None:
         """Take a block, whose counts go to `out`."""
         self._scores, self._block, self._out = scores, block, out
-        self._one_a_row = bool((np.diff(block.row) == 1).all())
 
     def cuts(self, row: Ints) -> Ints:
         """Where targets must be parted: no more of them than the buffers hold."""
@@ -187,9 +186,10 @@ class _NarrowRows:
         return piece.size - int(np.count_nonzero(np.isfinite(piece)))
 
     def count(self, these: slice, first_row: int) -> None:
-        column, (above, at_least) = self._block.column[these], self._out[:, these]
-        num = len(column)
-        against = self._scores[first_row : first_row + num] if self._one_a_row else self._scores[self._block.row[these]]
+        row, column, (above, at_least) = self._block.row[these], self._block.column[these], self._out[:, these]
+        num = len(row)
+        consecutive = num == row[-1] - first_row + 1 and bool((row[1:] > row[:-1]).all())
+        against = self._scores[first_row : first_row + num] if consecutive else self._scores[row]
         flat, repeated = against.reshape(-1), self._repeated[:num]
         # The scores are in the cache by now; gathered for a whole block they would be waited for one by one.
         mine = flat.take(self._starts[:num] + column)
