@@ -1,7 +1,11 @@
-"""Counting against a double loop in Python: every width, layout, type and odd number, and every refusal."""
+"""Counting against a double loop in Python: every width, layout, type and odd number, and every refusal.
+
+Each test runs twice, with the compiled count and without it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rectest.errors import MetricError
-from rectest.metrics import counting
+from rectest.metrics import counting, pieces
 from rectest.metrics.counting import RowCounter, row_chunks
 from rectest.metrics.targets import Targets
 
@@ -20,6 +24,16 @@ VALUES = [0.0, -0.0, TINY, -TINY, 1.0, float(np.nextafter(np.float32(1), np.floa
 LAYOUTS = ["rows", "columns", "every second column", "backwards", "part of a wider table"]
 
 LAST_NARROW, FIRST_WIDE = 255, 256
+
+
+@pytest.fixture(params=["compiled", "numpy"], scope="module", autouse=True)
+def way(request: pytest.FixtureRequest) -> Iterator[str]:
+    if request.param == "compiled" and counting.count_rows is None:
+        pytest.skip("the compiled count was not built; test_row_counts.py says whether it could have been")
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "numpy":
+            patch.setattr(counting, "count_rows", None)
+        yield str(request.param)
 
 
 def test_counts_by_hand() -> None:
@@ -45,7 +59,7 @@ def test_equals_a_double_loop(
     scores = _laid_out(rng.choice(values, size=(6, width)).astype(dtype), layout)
     targets = _targets(rng, 6, width, first_column=first_column)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(counting, "PIECE_BYTES", piece_bytes)
+        patch.setattr(pieces, "PIECE_BYTES", piece_bytes)
         obtained = _count(scores, targets)
 
     assert _double_loop(scores, targets) == obtained.T.tolist()
@@ -68,13 +82,15 @@ def test_no_width_overflows_what_is_added(value: float, first_column: int) -> No
     ("limit", "larger", "width"), [("_BYTE_SUM", 256, 256), ("_LANES", 8 * 256, 2048)], ids=["narrow", "wide"]
 )
 def test_one_more_byte_in_a_sum_would_overflow(
-    monkeypatch: pytest.MonkeyPatch, limit: str, larger: int, width: int
+    monkeypatch: pytest.MonkeyPatch, way: str, limit: str, larger: int, width: int
 ) -> None:
+    if way == "compiled":
+        pytest.skip("adds no bytes")
     targets = _slots([0], width)
     scores = np.zeros((1, width), dtype=np.float32)
 
     assert _count(scores, targets).tolist() == [[0], [width]]
-    monkeypatch.setattr(counting, limit, larger)
+    monkeypatch.setattr(pieces, limit, larger)
     assert _count(scores, targets).tolist() != [[0], [width]]
 
 
@@ -109,7 +125,7 @@ def test_infinities_that_cancel_are_refused(width: int) -> None:
 def test_marks_of_who_does_not_compete_are_no_candidates(
     monkeypatch: pytest.MonkeyPatch, width: int, piece_bytes: int
 ) -> None:
-    monkeypatch.setattr(counting, "PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", piece_bytes)
     targets = Targets.full([[5], [6], [7], [8]], num_rows=4, excluded=[[1, 2], [2, 3], [], [4]])
     scores = np.random.default_rng(4).normal(size=(4, width)).astype(np.float32)
     scores[:, 0] = -np.inf
