@@ -46,11 +46,14 @@ class Settings:
     ignore: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
 
+    build: tuple[str, ...] = ()
+    """Command that compiles a tree in place, run in both: a checkout of the base has no compiled files."""
+
     def __post_init__(self) -> None:
         for name, value in {"limit": self.limit, "memory_limit": self.memory_limit, **self.limits}.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _MOST:
                 raise ConfigError(_OWNER, name, f"is a relative slowdown such as 0.05, above zero; got {value!r}")
-        for name in ("paths", "ignore", "removed"):
+        for name in ("paths", "ignore", "removed", "build"):
             values = getattr(self, name)
             if isinstance(values, str) or not all(isinstance(value, str) for value in values):
                 raise ConfigError(_OWNER, name, f"is a list of texts, got {values!r}")

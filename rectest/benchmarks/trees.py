@@ -1,4 +1,5 @@
-"""The two trees that are compared: where the project lies in each, and the head's benchmark files laid over the base.
+"""The two trees that are compared: where the project lies in each, its build, and the head's benchmark files laid over
+the base.
 
 The same benchmark code runs on both sides, as it is the code under it that is compared; only what else the base has
 (its conftest files, fixtures, data) is its own. A commit as a folder is `rectest.training.worktree`'s.
@@ -7,7 +8,10 @@ The same benchmark code runs on both sides, as it is the code under it that is c
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,6 +62,26 @@ class Tree:
             import_path=tuple(dict.fromkeys([*own, *code.path])),
             copied_from=None if root == repository else repository,
         )
+
+    def build(self, command: Sequence[str], *, deadline: float) -> None:
+        """Compile what the project has to compile, in place; ``python`` means the interpreter that runs this.
+
+        Raises:
+            RectestError: the command does not exist, fails, or takes more than `deadline` seconds.
+        """
+        words = [sys.executable if word == "python" else word for word in command[:1]] + list(command[1:])
+        try:
+            done = subprocess.run(
+                words, cwd=self.project, capture_output=True, text=True, errors="replace", timeout=deadline, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as e:
+            why = f"did not end within {deadline:g} s" if isinstance(e, subprocess.TimeoutExpired) else str(e)
+        else:
+            said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+            why = f"exit code {done.returncode}: {said[-1] if said else 'it said nothing'}" if done.returncode else ""
+        if why:
+            msg = f"the {self.side} was not built by {shlex.join(command)} (build of [tool.rectest.bench]): {why}"
+            raise RectestError(msg)
 
 
 @dataclass(slots=True)

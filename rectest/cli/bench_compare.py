@@ -101,6 +101,9 @@ def _compared(
     head = Tree.of("head", root, repository=root, project=project, import_path=places)
     with worktree(repository, commit) as folder:
         base = Tree.of("base", folder, repository=root, project=project, import_path=places)
+        for tree in (base, head) if settings.build else ():
+            _say(f"building the {tree.side}")
+            tree.build(settings.build, deadline=how.deadline)
         found, notes, rule = compared(
             base, head, how, settings=settings, paths=paths, effort=effort, own=own, rng=Random()
         )

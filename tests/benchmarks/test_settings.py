@@ -14,6 +14,7 @@ limit = 0.1
 limits = { "*start_up*" = 0.2, "*::test_start_up_cold" = 1 }
 ignore = ["*cuda*"]
 removed = ["*old*"]
+build = ["make", "-j2"]
 """
 
 
@@ -22,6 +23,7 @@ def test_limits_by_name(tmp_path):
     found = Settings.read(tmp_path)
 
     assert ("tests/bench",) == found.paths
+    assert ("make", "-j2") == found.build
     assert 0.1 == found.limit_of("a.py::test_step")
     assert 0.2 == found.limit_of("a.py::test_start_up")
     assert 1 == found.limit_of("a.py::test_start_up_cold")
@@ -48,7 +50,8 @@ def test_without_a_table_there_are_defaults(tmp_path, text):
         ('limits = { "*" = -1 }', "relative slowdown"),
         ('paths = "tests"', "list of texts"),
         ("ignore = [1]", "list of texts"),
-        ("limt = 0.1", "does not exist; known: ignore"),
+        ('build = "make"', "list of texts"),
+        ("limt = 0.1", "does not exist; known: build, ignore"),
         ("limit = ", "not TOML"),
     ],
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fixtures.bench_project import git, make_project, plant, write
+from fixtures.bench_project import commit_all, git, make_project, plant, write
 from rectest.benchmarks.results import Report, State
 from rectest.cli import build_app
 from rectest.errors import RectestError
@@ -66,6 +66,25 @@ def test_a_slow_one_and_a_vanished_one_are_red(project):
     assert "SLOWER" in got.output
     assert "VANISHED" in got.output
     assert "RED: 1 compared" in text
+    assert 0 == worktrees(project)
+
+
+@pytest.mark.parametrize("built", [True, False], ids=["built", "fault: only the head is built"])
+def test_both_sides_are_built(project, built):
+    """What compiling leaves is in no commit, so that the base would be another program than its commit is."""
+    build = '[tool.rectest.bench]\nbuild = ["python", "build.py"]\n' * built
+    configuration = (project / "pyproject.toml").read_text()
+    ignored = "__pycache__/\ncompiled.py\n"
+    test = "import compiled\ndef test_compiled(benchmark):\n    benchmark(compiled.work)\n"
+    source = "from pathlib import Path\nPath('compiled.py').write_text('def work(): sum(range(10_000))')\n"
+    write(project, {"pyproject.toml": configuration + build, ".gitignore": ignored})
+    write(project, {"tests/test_compiled.py": test, "build.py": source})
+    commit_all(project)
+    write(project, {"compiled.py": "stale = True" if built else "def work(): sum(range(10_000))"})
+    got = bench("tests/test_compiled.py", "--against", "HEAD", "--max-pairs", "2", "--limit", "10")
+
+    assert got.exit_code == int(not built), got.output
+    assert ("No module named 'compiled'" in got.output) is not built
     assert 0 == worktrees(project)
 
 
