@@ -10,6 +10,7 @@ import pytest
 
 from fixtures.bench_project import write
 from rectest.benchmarks.child import How, Lost, started
+from rectest.benchmarks.inside import start
 from rectest.benchmarks.survey import listed, surveyed
 from rectest.benchmarks.trees import Tree
 
@@ -195,3 +196,16 @@ def test_the_tree_comes_before_what_is_installed(tmp_path):
     listing = listed(tree_of(tmp_path), How(folder=tmp_path, deadline=60), paths=["tests"], rng=Random(0))
 
     assert ("tests/test_x.py::test_x",) == listing.names
+
+
+def test_what_measures_is_not_taken_for_code_of_the_other_side(tmp_path):
+    """As it lies there when rectest compares itself; multiprocessing has the main module under a second name."""
+    text = "import multiprocessing, work\ndef test_it(benchmark):\n    benchmark(work.run)\n"
+    write(tmp_path / "project", {"work.py": "def run(): pass\n", "test_it.py": text})
+    project, measuring = tmp_path / "project", Path(start.__file__).parent
+    tree = Tree(side="base", root=project, project=project, import_path=(str(project),), copied_from=measuring)
+    _, seen = surveyed(tree, How(folder=tmp_path, deadline=60), paths=["test_it.py"], rng=Random(0))
+
+    assert {"test_it.py::test_it": ("", False)} == {
+        name: (found.problem, found.foreign) for name, found in seen.items()
+    }

@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlparse
 
 __all__ = ["Origin"]
 
-_OURS = ("__main__", "_rectest_measured")
+_OURS = ("__main__", "__mp_main__", "_rectest_measured")
 _INSTALLED = ("site-packages", "dist-packages")
 
 
