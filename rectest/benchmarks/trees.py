@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,17 +73,30 @@ class Tree:
         """
         words = [sys.executable if word == "python" else word for word in command[:1]] + list(command[1:])
         try:
-            done = subprocess.run(
-                words, cwd=self.project, capture_output=True, text=True, errors="replace", timeout=deadline, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired) as e:
-            why = f"did not end within {deadline:g} s" if isinstance(e, subprocess.TimeoutExpired) else str(e)
-        else:
-            said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-            why = f"exit code {done.returncode}: {said[-1] if said else 'it said nothing'}" if done.returncode else ""
+            why = _why_failed(words, self.project, deadline)
+        except OSError as e:
+            why = str(e)
         if why:
             msg = f"the {self.side} was not built by {shlex.join(command)} (build of [tool.rectest.bench]): {why}"
             raise RectestError(msg)
+
+
+def _why_failed(words: Sequence[str], folder: Path, deadline: float) -> str:
+    """Run a command; empty where it succeeded. Where it is cut short, what it started ends with it."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        words, cwd=folder, stdout=pipe, stderr=pipe, text=True, errors="replace", start_new_session=True
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=deadline)
+        except BaseException as e:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(e, subprocess.TimeoutExpired):
+                return f"did not end within {deadline:g} s"
+            raise
+    said = (err.strip() or out.strip()).splitlines()
+    return f"exit code {process.returncode}: {said[-1] if said else 'it said nothing'}" if process.returncode else ""
 
 
 @dataclass(slots=True)

@@ -1,19 +1,20 @@
 /* How many candidates of its row score above, and at least as much as, each target, in one look at the scores.
 
-   `counting.py` says what the counts mean, and counts the same in NumPy where this was not built. Nothing is allocated
-   here, and whatever would lead outside of an array is refused before the first score is read.
+   `counting.py` chooses between this and `pieces.py`, which counts the same in NumPy; `ranks.py` says what the counts
+   mean. Nothing is allocated here, and whatever would lead outside of an array is refused before a score is read.
 */
 
 #define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030B0000
 #include <Python.h>
 #include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-/* One build for every x86-64 there is: the loader picks the widest registers that the machine has. */
+/* One build for every x86-64 there is: the loader takes the wide registers where the machine has them. */
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__)
-#define FOR_EACH_MACHINE __attribute__((target_clones("arch=skylake-avx512", "avx2", "default")))
+#define FOR_EACH_MACHINE __attribute__((target_clones("avx2", "default")))
 #else
 #define FOR_EACH_MACHINE
 #endif
@@ -96,6 +97,7 @@ static const char *what_is_wrong(const Arrays *arrays, Py_ssize_t first_column)
     return NULL;
 }
 
+/* How many candidates are not finite; -1 where a column was changed, by `out` or another thread, since it was checked. */
 static int64_t count(const Arrays *arrays, Py_ssize_t first_column)
 {
     const Py_buffer *scores = &arrays->scores;
@@ -104,17 +106,20 @@ static int64_t count(const Arrays *arrays, Py_ssize_t first_column)
     Py_ssize_t num_targets = arrays->row.shape[0], num_candidates = scores->shape[1] - first_column, target = 0;
     Look *look = scores->itemsize == sizeof(float) ? look_at_floats : look_at_doubles;
     int64_t num_bad = 0;
-    for (Py_ssize_t at = 0; num_candidates > 0 && at < scores->shape[0]; at++) {
+    for (Py_ssize_t at = 0; at < scores->shape[0]; at++) {
         const char *all = (const char *)scores->buf + at * scores->strides[0];
         const char *candidates = all + first_column * scores->itemsize;
         Counts counts = {0, 0, -1};
         for (; target < num_targets && row[target] == at; target++) {
-            counts = look(candidates, num_candidates, all + column[target] * scores->itemsize);
+            int64_t mine = column[target];
+            if (mine < 0 || mine >= scores->shape[1])
+                return -1;
+            counts = look(candidates, num_candidates, all + mine * scores->itemsize);
             above[target] = counts.above;
             at_least[target] = counts.at_least;
         }
         if (counts.not_finite < 0)
-            counts = look(candidates, num_candidates, candidates);
+            counts = num_candidates > 0 ? look(candidates, num_candidates, candidates) : (Counts){0, 0, 0};
         num_bad += counts.not_finite;
     }
     return num_bad;
@@ -147,7 +152,10 @@ static PyObject *count_rows(PyObject *Py_UNUSED(module), PyObject *args)
             Py_BEGIN_ALLOW_THREADS
             num_bad = count(&arrays, first_column);
             Py_END_ALLOW_THREADS
-            found = PyLong_FromLongLong(num_bad);
+            if (num_bad < 0)
+                PyErr_SetString(PyExc_ValueError, "column must not change while it is read");
+            else
+                found = PyLong_FromLongLong(num_bad);
         }
     }
     release(&arrays);

@@ -28,8 +28,6 @@ try:
 except ImportError:
     count_rows = None
 
-_COMPILED_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
-
 
 class RowCounter:
     """Counts block after block of scores of one width and type."""
@@ -54,7 +52,8 @@ class RowCounter:
     def _count(self, scores: Scores, block: TargetBlock, out: Ints) -> int:
         """Fill `out`, and return how many scores from the first column on are not finite."""
         if count_rows is not None and _is_plain(scores):
-            return count_rows(scores, block.row, block.column, out, self._first_column)
+            row, column = (np.ascontiguousarray(index, dtype=np.int64) for index in (block.row, block.column))
+            return count_rows(scores, row, column, out, self._first_column)
         if self._pieces is None:
             self._pieces = PieceCounter(self._width, self._dtype, first_column=self._first_column)
         return self._pieces.count(scores, block, out)
@@ -62,7 +61,10 @@ class RowCounter:
 
 def _is_plain(scores: Scores) -> bool:
     """Whether the compiled count takes such scores: of a C type, each row's side by side."""
-    return scores.dtype in _COMPILED_DTYPES and scores.strides[1] == scores.itemsize and scores.flags.aligned
+    if not isinstance(scores, np.ndarray):
+        return False
+    native = scores.dtype.char in "fd" and scores.dtype.isnative and scores.flags.aligned
+    return native and scores.strides[1] == scores.itemsize
 
 
 def refuse_nonfinite(bad: npt.NDArray[np.bool_], *, first_row: int) -> None:

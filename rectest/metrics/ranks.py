@@ -1,4 +1,4 @@
-"""`Ranks` of relevant items, and how they follow from scores in NumPy.
+"""`Ranks` of relevant items, and how they follow from scores in memory.
 
 Owns the tie rule. The counting, and the refusal of scores that are not finite, are in `counting.py`;
 `rectest.training.evaluate` counts the same on an accelerator, and ends in the same `ranks_from_counts`. The metrics

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,13 @@ def test_built_in_the_project_by_the_interpreter_that_compares(tmp_path):
 def test_what_was_not_built_is_refused(tmp_path, command, deadline, match):
     with pytest.raises(RectestError, match=match):
         make_tree(tmp_path).build(command, deadline=deadline)
+
+
+def test_what_a_late_build_started_ends_with_it(tmp_path):
+    later = "import time; time.sleep(2); open('late', 'w').close()"
+    start = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {later!r}]).wait()"
+    with pytest.raises(RectestError, match="did not end within 1 s"):
+        make_tree(tmp_path).build(["python", "-c", start], deadline=1)
+    time.sleep(2)
+
+    assert not (tmp_path / "late").exists()

@@ -6,6 +6,7 @@ Each test runs twice, with the compiled count and without it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from rectest.metrics.targets import Targets
 TINY = float(np.finfo(np.float32).smallest_subnormal)
 LARGEST = float(np.finfo(np.float32).max)
 VALUES = [0.0, -0.0, TINY, -TINY, 1.0, float(np.nextafter(np.float32(1), np.float32(2))), -1.0, LARGEST, -LARGEST]
-LAYOUTS = ["rows", "columns", "every second column", "backwards", "part of a wider table"]
+LAYOUTS = ["rows", "columns", "every second column", "backwards", "part of a wider table", "unaligned"]
 
 LAST_NARROW, FIRST_WIDE = 255, 256
 
@@ -46,7 +47,7 @@ def test_counts_by_hand() -> None:
 @given(
     width=st.sampled_from([2, 8, 9, 31, 119, 120, 121, 240, 241, 255, 256, 257, 300]),
     layout=st.sampled_from(LAYOUTS),
-    dtype=st.sampled_from([np.float16, np.float32, np.float64, np.longdouble]),
+    dtype=st.sampled_from([np.float16, np.float32, np.float64, np.longdouble, np.dtype(">f4"), np.dtype(">f8")]),
     first_column=st.sampled_from([0, 1]),
     piece_bytes=st.sampled_from([1, 5000, 1 << 20]),
     seed=st.integers(0, 2**32 - 1),
@@ -170,6 +171,27 @@ def test_scores_are_left_alone(width: int) -> None:
     assert np.array_equal(before, scores)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.longdouble, np.dtype(">f4")])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_plain_scores_are_counted_by_the_compiled_way(
+    monkeypatch: pytest.MonkeyPatch, way: str, dtype: Any, layout: str
+) -> None:
+    if way == "numpy":
+        pytest.skip("that way takes all scores")
+    taken = []
+    monkeypatch.setattr(counting, "count_rows", lambda *args: taken.append(args[0]) or 0)
+    plain = dtype in (np.float32, np.float64) and layout in ("rows", "part of a wider table")
+
+    _count(_laid_out(np.zeros((3, 10), dtype=dtype), layout), _slots([0, 1, 2], 10))
+    assert len(taken) == plain
+
+
+def test_targets_of_short_integers() -> None:
+    targets = replace(_slots([1, 2], 5), row=np.arange(2, dtype=np.int32), column=np.array([1, 2], dtype=np.int32))
+
+    assert _count(np.arange(10.0).reshape(2, 5), targets).tolist() == [[3, 2], [4, 3]]
+
+
 def test_chunks_of_consecutive_rows_are_slices() -> None:
     chunks = list(row_chunks(np.array([0, 1, 2, 5, 5]), 3))
 
@@ -205,9 +227,13 @@ def _laid_out(scores: np.ndarray[Any, Any], layout: str) -> np.ndarray[Any, Any]
     if layout == "backwards":
         return scores[:, ::-1].copy()[:, ::-1]
     if layout == "part of a wider table":
-        return np.hstack([np.full_like(scores, np.nan), scores, np.full_like(scores, np.nan)])[
-            :, scores.shape[1] : 2 * scores.shape[1]
-        ]
+        wide = np.full((len(scores), 3 * scores.shape[1]), np.nan, dtype=scores.dtype)
+        wide[:, scores.shape[1] : 2 * scores.shape[1]] = scores
+        return wide[:, scores.shape[1] : 2 * scores.shape[1]]
+    if layout == "unaligned":
+        raw = np.empty(scores.nbytes + 1, dtype=np.uint8)[1:].view(scores.dtype).reshape(scores.shape)
+        raw[...] = scores
+        return raw
     return scores
 
 

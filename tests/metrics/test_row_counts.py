@@ -28,9 +28,10 @@ print(counting.count_rows, rank_targets(np.array([[0, 3.0, 1, 2]]), [[3]]).optim
 
 
 def test_built_wherever_it_can_be() -> None:
+    compiler = str(sysconfig.get_config_var("CC") or "cc").split()[0]
     headers = Path(sysconfig.get_paths()["include"], "Python.h")
-    if shutil.which("cc") is None or not headers.exists():
-        pytest.skip("no C compiler, or no Python.h; ranks are counted in NumPy")
+    if shutil.which(compiler) is None or not headers.exists() or sysconfig.get_config_var("Py_GIL_DISABLED"):
+        pytest.skip("no C compiler, no Python.h, or no stable ABI; ranks are counted in NumPy")
 
     assert counting.count_rows is not None, "not built, or by another Python: pip install -e . builds it"
 
@@ -86,6 +87,30 @@ def test_scores_and_targets_may_be_read_only(count_rows: Any) -> None:
     assert count_rows(*given.values()) == 0
 
 
+def test_the_largest_numbers_are_finite(count_rows: Any) -> None:
+    for dtype in (np.float32, np.float64):
+        largest = np.full((3, 5), np.finfo(dtype).max, dtype)
+
+        assert count_rows(*(_arrays() | {"scores": largest}).values()) == 0
+        assert count_rows(*(_arrays() | {"scores": np.full((3, 5), -np.inf, dtype)}).values()) == 15
+
+
+def test_columns_that_the_counts_are_written_over_lead_nowhere(count_rows: Any) -> None:
+    shared = np.zeros(8, dtype=np.int64)
+    out = np.lib.stride_tricks.as_strided(shared, (2, 2), (32, 8))
+    scores = np.zeros((1, 1000), dtype=np.float32)
+
+    with pytest.raises(ValueError, match="must not change"):
+        count_rows(scores, np.zeros(2, np.int64), shared[3:5], out, 0)
+
+
+def test_no_candidates_are_no_counts(count_rows: Any) -> None:
+    given = _arrays() | {"first_column": 5}
+
+    assert count_rows(*given.values()) == 0
+    assert given["out"].tolist() == [[0] * 3] * 2
+
+
 @pytest.mark.parametrize("shape", [(0, 5), (3, 0), (0, 0)])
 def test_nothing_to_count(count_rows: Any, shape: tuple[int, int]) -> None:
     nobody = np.empty(0, dtype=np.int64)
@@ -93,7 +118,7 @@ def test_nothing_to_count(count_rows: Any, shape: tuple[int, int]) -> None:
     assert count_rows(np.empty(shape, np.float32), nobody, nobody, np.empty((2, 0), np.int64), 0) == 0
 
 
-UNALIGNED = np.zeros(61, dtype=np.uint8)[1:].view(np.float32).reshape(3, 5)
+UNALIGNED = memoryview(bytearray(64))[1:61].cast("f", (3, 5))
 
 BAD = {
     "half precision": {"scores": np.zeros((3, 5), np.float16)},
