@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rectest.audits.maps_odd import odd_indices, renamed, unescaped
+from rectest.checks.columns import reuse_memory
 from rectest.checks.mapping_entries import Entries, OddIndex
-from rectest.checks.mapping_hashes import reuse_memory
 from rectest.checks.mapping_ids import LONG, PADDED, RawIds
 
 __all__ = ["flat_entries", "padded"]

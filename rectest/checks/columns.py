@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MAX_IN_MEMORY", "Column", "Scratch"]
+__all__ = ["MAX_IN_MEMORY", "Column", "Scratch", "reuse_memory"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -24,6 +24,8 @@ MAX_IN_MEMORY = 1 << 19
 
 PIECE = 1 << 16
 """Numbers of a column that are looked at together."""
+
+_REUSED = 30 << 20
 
 
 class Scratch:
@@ -100,3 +102,13 @@ class Column:
     def every(self, stride: int) -> Floats:
         """The numbers of the rows 0, `stride`, twice `stride` and so on."""
         return np.concatenate([values[-first % stride :: stride].copy() for first, values in self.pieces()])
+
+
+def reuse_memory(num_bytes: int = _REUSED) -> None:
+    """Have the C library keep memory that is freed, up to twice so many bytes, for the next piece of work.
+
+    glibc hands freed memory back to the system above a size that it learns from the largest piece freed so far, up to
+    32 MB; before it has learned, each piece pays anew for its pages. That doubled the time of reading ten million ids,
+    and was a third of that of scanning a table.
+    """
+    np.empty(num_bytes, dtype=np.uint8)

@@ -14,6 +14,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from rectest.checks.columns import reuse_memory
+
 __all__ = [
     "BLOCK",
     "EACH_BYTE",
@@ -24,7 +26,6 @@ __all__ = [
     "long_hash",
     "mixed",
     "narrowest",
-    "reuse_memory",
 ]
 
 Ints = npt.NDArray[np.int64]
@@ -41,7 +42,6 @@ TOPS = np.uint64(0x8080808080808080)
 """The top bit of each byte."""
 
 _FEW = 1 << 17
-_REUSED = 30 << 20
 _MANY_BLOCKS = 4
 _TABLE_BITS = 25
 _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
@@ -143,15 +143,6 @@ def _losers(hashes: Words, alive: Places | None, num: int, factor: np.uint64) ->
     each_block(write, num)
     losers, winners = zip(*each_block(read, num), strict=True)
     return np.concatenate(losers), np.concatenate(winners)
-
-
-def reuse_memory() -> None:
-    """Have the C library keep memory that is freed, for the next block of work.
-
-    glibc hands freed memory back to the system above a size that it learns from the largest piece freed so far, up to
-    32 MB; before it has learned, each block pays anew for its pages, which doubles the time of reading ten million ids.
-    """
-    np.empty(_REUSED, dtype=np.uint8)
 
 
 def each_block(work: Callable[[slice], T], num: int) -> list[T]:
