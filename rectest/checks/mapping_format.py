@@ -36,6 +36,10 @@ FORMATS = (
 FORMAT_SHARE = 0.9
 """A format is the map's own when this share of the ids has it; the others are then outliers."""
 
+MIXED_LEAST = 10
+"""Two formats that share the ids of a map between them are two vocabularies from so many ids of each on, where each has
+more than what outliers may be."""
+
 KEY_PATTERNS: Mapping[str, str] = {
     "asin": "[0-9A-Z]{10}",
     "isbn": "[0-9]{9}[0-9X]|97[89][0-9]{10}",
@@ -148,7 +152,18 @@ def _usual(fits: Mask, counts: npt.NDArray[np.int64]) -> tuple[str, Mask]:
         for (title, _), fit, num in zip(FORMATS, fits, nums.tolist(), strict=True):
             if num >= least - 1e-9 * total:
                 return title, ~fit
-    return "free text", np.zeros(len(counts), dtype=bool)
+    return _mixed(fits, counts) or ("free text", np.zeros(len(counts), dtype=bool))
+
+
+def _mixed(fits: Mask, counts: npt.NDArray[np.int64]) -> tuple[str, Mask] | None:
+    """The two formats of a map that has two vocabularies, and the classes of ids not in the larger one; else None."""
+    own = np.where(fits.any(axis=0), fits.argmax(axis=0), len(FORMATS))
+    nums = np.bincount(own, counts, minlength=len(FORMATS) + 1)[: len(FORMATS)]
+    usual, other = np.argsort(-nums, kind="stable")[:2].tolist()
+    total = counts.sum()
+    if nums[usual] + nums[other] < FORMAT_SHARE * total or nums[other] < max(MIXED_LEAST, (1 - FORMAT_SHARE) * total):
+        return None
+    return f"{FORMATS[usual][0]} mixed with {FORMATS[other][0]}", own != usual
 
 
 def _shapes(ids: RawIds) -> _Shapes:

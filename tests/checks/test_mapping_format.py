@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures.records import find
-from rectest.checks.mapping_format import FORMAT_SHARE, FORMATS, KEY_PATTERNS, canonical, key_pattern, written_alike
+from rectest.checks.mapping_format import (
+    FORMAT_SHARE,
+    FORMATS,
+    KEY_PATTERNS,
+    MIXED_LEAST,
+    canonical,
+    key_pattern,
+    written_alike,
+)
 from rectest.checks.mapping_ids import RawIds
 
 UUID = "123e4567-e89b-12d3-a456-42661417{:04x}"
@@ -34,17 +42,68 @@ def _by_regex(texts: list[str]) -> tuple[str, set[int]]:
         for title, fit in fits.items():
             if sum(fit) >= share * len(texts) - 1e-9:
                 return title, spaced | {i for i, good in enumerate(fit) if not good}
+    own = [next((title for title, fit in fits.items() if fit[i]), "") for i in range(len(texts))]
+    (usual, most), (other, fewer) = sorted(((t, own.count(t)) for t in fits), key=lambda pair: -pair[1])[:2]
+    if fewer >= max(MIXED_LEAST, (1 - FORMAT_SHARE) * len(texts)) and most + fewer >= FORMAT_SHARE * len(texts):
+        return f"{usual} mixed with {other}", spaced | {i for i, title in enumerate(own) if title != usual}
     return "free text", spaced
 
 
-@given(st.lists(PIECES.filter(lambda text: bool(text.strip())), min_size=1, max_size=40))
-@settings(max_examples=50, deadline=None)
+FORMED = st.one_of(st.integers(0, 10**6).map(str), st.integers(0, 10**6).map("item_{}".format))
+
+
+@given(
+    st.one_of(
+        st.lists(PIECES.filter(lambda text: bool(text.strip())), min_size=1, max_size=40),
+        st.lists(st.one_of(FORMED, FORMED, FORMED, ODDLY), min_size=15, max_size=60),
+    )
+)
+@settings(max_examples=100, deadline=None)
 def test_shapes_judge_as_one_by_one_would(texts: list[str]) -> None:
     title, bad = _by_regex(texts)
 
     result = find(written_alike(RawIds.from_texts(texts), "item"), "mapping/key_format")
 
     assert result.figure.startswith(f"{title}; {len(bad)} of {len(texts)}")
+
+
+ASINS, NUMBERS = [f"B{i:09d}" for i in range(200)], [str(i) for i in range(200)]
+
+
+@pytest.mark.parametrize(
+    ("texts", "figure"),
+    [
+        (ASINS[:100] + NUMBERS[:100], "integers mixed with ten capitals or digits (ASIN, ISBN); 100 of 200"),
+        (ASINS[:85] + NUMBERS[:15], "ten capitals or digits (ASIN, ISBN) mixed with integers; 15 of 100"),
+        (ASINS[:95] + NUMBERS[:5], "ten capitals or digits (ASIN, ISBN); 5 of 100"),
+        (
+            ASINS[:60] + NUMBERS[:30] + [f"n.a. {i}" for i in range(10)],
+            "ten capitals or digits (ASIN, ISBN) mixed with",
+        ),
+    ],
+    ids=["half", "a seventh", "few", "and others"],
+)
+def test_two_vocabularies_in_one_map_are_red(texts: list[str], figure: str) -> None:
+    result = find(written_alike(RawIds.from_texts(texts), "item"), "mapping/key_format")
+
+    assert result.red
+    assert result.figure.startswith(figure)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ASINS[:9] + NUMBERS[:9],
+        ASINS[:50] + NUMBERS[:30] + [f"n.a. {i}" for i in range(20)],
+        ["alice", "bob7", "12345", "dj-cool", "x_1", "maria.k", "j0hn"] * 10,
+    ],
+    ids=["too few to tell", "much of neither", "names of people"],
+)
+def test_other_mixtures_are_free_text(texts: list[str]) -> None:
+    result = find(written_alike(RawIds.from_texts(dict.fromkeys(texts)), "item"), "mapping/key_format")
+
+    assert not result.red
+    assert result.figure.startswith("free text")
 
 
 @given(st.lists(PIECES.filter(lambda text: bool(text.strip())), min_size=1, max_size=40))

@@ -50,9 +50,10 @@ THEORY: Mapping[str, Theory] = {
     "mapping/key_format": Theory(
         claim="All raw ids are written in one format: the promised one, or the one that nine in ten of them have.",
         why="Ids are compared as text, so 487 and 487.0, or b00a and B00A, are different ids. A format is the map's own"
-        " when at least 90 % of the ids have it; a map without such a format holds free text, in which nothing is odd.",
+        " when at least 90 % of the ids have it. Where two formats have 90 % together, and each more than 10 %, two"
+        " vocabularies share the map; any other map holds free text, in which nothing is odd.",
         red="The ids named never match those of other files, so their events are lost. Causes: a column read as floats,"
-        " spaces kept, a header or a total read as an id.",
+        " spaces kept, a header or a total read as an id, maps of two catalogues or of two stages laid together.",
         exempt="Names of special entries ([PAD], <unk>) have no format. --key-pattern promises a format of your own.",
     ),
     "mapping/collisions": Theory(
