@@ -19,6 +19,7 @@ from rectest.checks.columns import reuse_memory
 __all__ = [
     "BLOCK",
     "EACH_BYTE",
+    "SPREAD",
     "TOPS",
     "each_block",
     "equal_hashes",
@@ -44,7 +45,10 @@ TOPS = np.uint64(0x8080808080808080)
 _FEW = 1 << 17
 _MANY_BLOCKS = 4
 _TABLE_BITS = 25
-_MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
+SPREAD = np.uint64(0x9E3779B97F4A7C15)
+"""Times this, small numbers differ in all bits."""
+
+_MIX = (SPREAD, np.uint64(0xC2B2AE3D27D4EB4F))
 _SHIFT = np.uint64(29)
 _ROUND = np.uint64(0xD6E8FEB86659FD93)
 _ALL = (1 << 64) - 1

@@ -61,6 +61,14 @@ def test_folded_hashes_ignore_the_case_of_ascii_alone(texts: list[str]) -> None:
     assert len(set(small)) == len(set(folded.tolist()))
 
 
+def test_numbers_of_few_digits_all_hash_differently() -> None:
+    """Also those that end in the zeros with which shorter ones are filled up."""
+    ids = RawIds.from_array(np.arange(100_000).astype(np.str_))
+
+    assert len(np.unique(ids.hashes())) == len(ids)
+    assert len(np.unique(ids.hashes(fold=True))) == len(ids)
+
+
 def test_ids_that_hash_alike_are_told_apart() -> None:
     class Alike(RawIds):
         def hashes(self, *, fold: bool = False) -> np.ndarray:
