@@ -39,10 +39,10 @@ def test_what_was_not_built_is_refused(tmp_path, command, deadline, match):
 
 
 def test_what_a_late_build_started_ends_with_it(tmp_path):
-    later = "import time; time.sleep(2); open('late', 'w').close()"
+    later = "import time; time.sleep(1.2); open('late', 'w').close()"
     start = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {later!r}]).wait()"
-    with pytest.raises(RectestError, match="did not end within 1 s"):
-        make_tree(tmp_path).build(["python", "-c", start], deadline=1)
-    time.sleep(2)
+    with pytest.raises(RectestError, match="did not end within 0.6 s"):
+        make_tree(tmp_path).build(["python", "-c", start], deadline=0.6)
+    time.sleep(1.2)
 
     assert not (tmp_path / "late").exists()
