@@ -41,7 +41,7 @@ def test_what_was_not_built_is_refused(tmp_path, command, deadline, match):
 def test_what_a_late_build_started_ends_with_it(tmp_path):
     later = "import time; time.sleep(1.2); open('late', 'w').close()"
     start = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {later!r}]).wait()"
-    with pytest.raises(RectestError, match="did not end within 0.6 s"):
+    with pytest.raises(RectestError, match=r"did not end within 0\.6 s"):
         make_tree(tmp_path).build(["python", "-c", start], deadline=0.6)
     time.sleep(1.2)
 
