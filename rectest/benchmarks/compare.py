@@ -5,7 +5,7 @@ the logs of adjacent samples. Two processes of the same code differ by where the
 fall, and no number of samples in one pair shows that; so the unit is the pair, and r_1 .. r_n are taken as independent,
 normal, with unknown spread. (They are symmetric where nothing changed, as the sides could be exchanged.)
 With mean m, sd s (never below `Rule.least_sd`), ``se = s / sqrt(n)``, t(q) the upper q quantile of
-Student's t with n - 1 degrees of freedom, J looks, F benchmarks and two statistics of each:
+Student's t with n - 1 degrees of freedom, J tests (looks, and those with trimming), F benchmarks and two statistics:
 
     PASS    m + t(beta / J) se < log(1 + limit)               a slowdown by the limit passes with probability beta
     SLOWER  m - t(alpha / (2 J F)) se > log(1 + tolerated)    one without effect is called slower with alpha over all F
@@ -14,6 +14,12 @@ Student's t with n - 1 degrees of freedom, J looks, F benchmarks and two statist
 
 Slowdowns between ``tolerated = margin * limit`` and the limit may go either way. Sharing the rates among looks and
 benchmarks (Bonferroni) needs no independence between either.
+
+One pair in thirty may be off by a half, where the machine changed under it, and then m and s say little. From
+`Rule.trim_from` pairs on, what is open is judged again without the g = n // 10 pairs at either end (Yuen 1974, The
+two-sample trimmed t for unequal population variances): m is the mean of the h = n - 2 g pairs in between, s the
+standard deviation of all with the outer ones drawn in to those, ``se = s sqrt((n - 1) / (h (h - 1)))``, and there are
+h - 1 degrees of freedom.
 
 Nothing is called slower by fewer than `Rule.least_alarm` pairs: processes come in kinds (where their memory lies), and
 four pairs that all fell alike look calm. And a median is blind to what only some calls do: the second statistic is the
@@ -73,6 +79,9 @@ class Rule:
     least_alarm: int = 9
     """Pairs without which nothing is called slower, unless the last look comes before."""
 
+    trim_from: int = 14
+    """Pairs from which on a tenth of them at either end may be left out."""
+
     least_sd: float = 0.002
     """Between pairs: less than this is luck, not calm."""
 
@@ -87,6 +96,11 @@ class Rule:
         if list(self.looks) != sorted(set(self.looks)) or not self.looks or self.looks[0] < 2:
             msg = f"looks must be rising numbers of at least 2 pairs, got {self.looks}"
             raise ValueError(msg)
+
+    @property
+    def num_tests(self) -> int:
+        """Of one statistic of one benchmark, all looks together."""
+        return len(self.looks) + sum(look >= self.trim_from for look in self.looks)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,17 +135,26 @@ def decide(log_ratios: Sequence[float], rule: Rule, *, limit: float) -> Decision
     if len(log_ratios) < 2 or not all(map(math.isfinite, log_ratios)) or not limit > 0:
         msg = f"needed two finite log ratios or more and a limit above zero, got {list(log_ratios)} and {limit}"
         raise ValueError(msg)
-    num, mean = len(log_ratios), statistics.fmean(log_ratios)
-    error = max(statistics.stdev(log_ratios), rule.least_sd) / math.sqrt(num)
-    t_alarm = t_quantile(rule.alpha / (_STATISTICS * rule.num_benchmarks * len(rule.looks)), num - 1)
-    above, below = mean - t_alarm * error, mean + t_quantile(rule.beta / len(rule.looks), num - 1) * error
+    found = _decided(log_ratios, rule, limit=limit, num_cut=0)
+    if found.state is None and len(log_ratios) >= rule.trim_from:
+        trimmed = _decided(log_ratios, rule, limit=limit, num_cut=len(log_ratios) // 10)
+        return trimmed if trimmed.state is not None else found
+    return found
+
+
+def _decided(log_ratios: Sequence[float], rule: Rule, *, limit: float, num_cut: int) -> Decision:
+    """By all pairs but the `num_cut` lowest and highest."""
+    mean, error, freedom = _trimmed(log_ratios, num_cut, least_sd=rule.least_sd)
+    num = len(log_ratios)
+    t_alarm = t_quantile(rule.alpha / (_STATISTICS * rule.num_benchmarks * rule.num_tests), freedom)
+    above, below = mean - t_alarm * error, mean + t_quantile(rule.beta / rule.num_tests, freedom) * error
     tolerated = math.log1p(rule.margin * limit)
     state = None
     if num >= rule.looks[0]:
         state = _state(mean + t_alarm * error, above, below, tolerated=tolerated, limit=math.log1p(limit))
     if state is State.SLOWER and num < min(rule.least_alarm, rule.looks[-1]):
         state = None
-    half = t_quantile((1 - _CI) / 2, num - 1) * error
+    half = t_quantile((1 - _CI) / 2, freedom) * error
     return Decision(
         state=state,
         ratio=math.exp(mean),
@@ -139,8 +162,17 @@ def decide(log_ratios: Sequence[float], rule: Rule, *, limit: float) -> Decision
         high=math.exp(mean + half),
         surely_above=math.exp(above),
         surely_below=math.exp(below),
-        detectable=math.expm1(tolerated + (t_alarm + t_quantile(1 - _POWER, num - 1)) * error),
+        detectable=math.expm1(tolerated + (t_alarm + t_quantile(1 - _POWER, freedom)) * error),
     )
+
+
+def _trimmed(log_ratios: Sequence[float], num_cut: int, *, least_sd: float) -> tuple[float, float, int]:
+    """Mean, its standard error and their degrees of freedom; with `num_cut` 0 those of Student's t."""
+    num, kept = len(log_ratios), sorted(log_ratios)[num_cut : len(log_ratios) - num_cut]
+    drawn_in = [min(max(value, kept[0]), kept[-1]) for value in log_ratios]
+    spread = max(statistics.stdev(drawn_in), least_sd)
+    left = len(kept)
+    return statistics.fmean(kept), spread * math.sqrt((num - 1) / (left * (left - 1))), left - 1
 
 
 def _state(top: float, above: float, below: float, *, tolerated: float, limit: float) -> State | None:
