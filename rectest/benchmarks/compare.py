@@ -19,7 +19,7 @@ One pair in thirty may be off by a half, where the machine changed under it, and
 `Rule.trim_from` pairs on, what is open is judged again without the g = n // 10 pairs at either end (Yuen 1974, The
 two-sample trimmed t for unequal population variances): m is the mean of the h = n - 2 g pairs in between, s the
 standard deviation of all with the outer ones drawn in to those, ``se = s sqrt((n - 1) / (h (h - 1)))``, and there are
-h - 1 degrees of freedom.
+h - 1 degrees of freedom. The price: what is slow in no more than a tenth of the processes can pass then.
 
 Nothing is called slower by fewer than `Rule.least_alarm` pairs: processes come in kinds (where their memory lies), and
 four pairs that all fell alike look calm. And a median is blind to what only some calls do: the second statistic is the
